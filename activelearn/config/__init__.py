@@ -1,0 +1,1 @@
+"""param.json and machine.json: from text to checked values."""

@@ -1,0 +1,136 @@
+"""DP-GEN's vocabulary: which of its keys wait for support here."""
+
+from __future__ import annotations
+
+LATER = frozenset(
+    [
+        "use_ele_temp",
+        "training_reuse_iter",
+        "training_reuse_old_ratio",
+        "training_reuse_numb_steps",
+        "training_reuse_stop_batch",
+        "training_reuse_start_lr",
+        "training_reuse_start_pref_e",
+        "training_reuse_start_pref_f",
+        "training_reuse_decay_steps",
+        "training_init_model",
+        "training_iter0_model_path",
+        "training_finetune_model",
+        "training_init_frozen_model",
+        "model_format",
+        "one_h5",
+        "model_devi_activation_func",
+        "srtab_file_path",
+        "train_param",
+        "init_multi_systems",
+        "model_devi_taut",
+        "model_devi_taup",
+        "model_devi_neidelay",
+        "model_devi_plumed",
+        "model_devi_plumed_path",
+        "model_devi_e_trust_lo",
+        "model_devi_e_trust_hi",
+        "use_relative",
+        "epsilon",
+        "use_relative_v",
+        "epsilon_v",
+        "model_devi_f_avg_relative",
+        "lmp_d3",
+        "lmp_neigh_modify_one",
+        "mlp_engine",
+        "model_devi_adapt_trust_lo",
+        "model_devi_numb_candi_f",
+        "model_devi_numb_candi_v",
+        "model_devi_perc_candi_f",
+        "model_devi_perc_candi_v",
+        "fp_accurate_threshold",
+        "fp_accurate_soft_threshold",
+        "detailed_report_make_fp",
+        "fp_skip_bad_box",
+        "fp_cluster_vacuum",
+        "use_clusters",
+        "cluster_cutoff",
+        "cluster_cutoff_hard",
+        "cluster_minify",
+        "fp_params",
+        "fp_aniso_kspacing",
+        "cvasp",
+        "fp_nbands_esti_data",
+        "user_fp_params",
+        "fp_pp_path",
+        "fp_pp_files",
+        "fp_incar",
+        "fp_orb_files",
+        "fp_dpks_descriptor",
+        "fp_kpt_file",
+        "fp_raw_data",
+        "low_level",
+        "cutoff",
+        "parm7",
+        "parm7_prefix",
+        "mdin",
+        "mdin_prefix",
+        "qm_region",
+        "qm_charge",
+        "nsteps",
+        "r",
+        "disang",
+        "disang_prefix",
+        "gromacs_settings",
+        "sys_charges",
+        "calypso_input_path",
+        "model_devi_max_iter",
+        "vsc",
+    ]
+)
+"""Top-level keys of param.json that DP-GEN reads and we do not (or not with the chosen engines)."""
+
+NEUTRAL = {
+    "mlp_engine": "dp",
+    "fp_accurate_threshold": 1,
+    "fp_accurate_soft_threshold": 1,
+    "detailed_report_make_fp": True,
+    "model_devi_e_trust_lo": 1e10,
+    "model_devi_e_trust_hi": 1e10,
+}
+"""Keys of LATER at the value that asks for nothing we do not do anyway."""
+
+JOB_LATER = frozenset(
+    [
+        "template",
+        "rev_mat",
+        "sys_rev_mat",
+        "dt",
+        "neidelay",
+        "taut",
+        "taup",
+        "nbeads",
+        "ens",
+        "Ts",
+        "Ps",
+        "t_freq",
+        "traj_freq",
+        "pka_e",
+        "skip_training",
+        "skip_train",
+        "sk_tr",
+        "s_t",
+        "task_min",
+        "restart_from_iter",
+        "lambdas",
+        "times",
+    ]
+)
+"""Keys of one exploration job that DP-GEN reads and we do not."""
+
+SECTION_LATER = frozenset({"export_command", "python_path", "source_list"})
+"""Keys of a section of machine.json that DP-GEN reads and we do not."""
+
+FLAT_MACHINE = ("deepmd_path", "train_machine", "train_resources", "model_devi_machine", "fp_machine", "fp_resources")
+"""Keys that give away a machine file of DP-GEN before 0.9."""
+
+REFUSED_ENGINES = {
+    "fp_style": ("siesta", "pwmat", "cpx", "amber/diff"),
+    "model_devi_engine": ("gromacs", "amber", "calypso"),
+}
+LATER_ENGINES = {"fp_style": ("cp2k", "abacus", "gaussian", "custom"), "model_devi_engine": ()}

@@ -1,0 +1,221 @@
+"""The keys of param.json that all engines share; an engine declares its own in its own file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+
+from activelearn.config.base import Settings
+from activelearn.errors import Problem
+
+BatchSize = PositiveInt | Literal["auto"]
+"""A number of frames, or "auto"."""
+
+Level = float | list[float] | dict[str, float]
+"""A trust level: one number, one per entry of sys_configs, or {"sys_idx": number}."""
+
+LEVELS = ("model_devi_f_trust_lo", "model_devi_f_trust_hi", "model_devi_v_trust_lo", "model_devi_v_trust_hi")
+OFF = 1e10
+"""A virial trust level that is never reached: the virial does not take part (DP-GEN's default)."""
+
+
+def _number_as_list(value: object) -> object:
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def level_of(level: Level, system: int) -> float | None:
+    """Return the trust level of one entry of sys_configs, None where none is given."""
+    if isinstance(level, dict):
+        return level.get(str(system))
+    if isinstance(level, list):
+        return level[system] if system < len(level) else None
+    return level
+
+
+class ExplorationJob(Settings):
+    """One entry of model_devi_jobs: what one iteration explores."""
+
+    sys_idx: Annotated[list[NonNegativeInt], BeforeValidator(_number_as_list), Field(min_length=1)]
+    """Which entries of sys_configs to start from."""
+    temps: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(_number_as_list), Field(min_length=1)]
+    """Temperatures, K."""
+    press: Annotated[list[float], BeforeValidator(_number_as_list), Field(min_length=1)] | None = None
+    """Pressures, bar; only the npt ensembles use them."""
+    trj_freq: PositiveInt
+    """Steps between two frames of trajectory and model deviation."""
+    nsteps: PositiveInt
+    """MD steps."""
+    ensemble: Literal["nve", "nvt", "npt", "npt-i", "npt-iso", "npt-a", "npt-aniso", "npt-t", "npt-tri"]
+    """Thermodynamic ensemble; npt-i(so): one box length, npt-a(niso): three, npt-t(ri): three and the angles."""
+    model_devi_f_trust_lo: Level | None = None
+    """Lower trust level of the forces in this iteration, eV/A."""
+    model_devi_f_trust_hi: Level | None = None
+    """Upper trust level of the forces in this iteration, eV/A."""
+    model_devi_v_trust_lo: Level | None = None
+    """Lower trust level of the virial in this iteration, eV."""
+    model_devi_v_trust_hi: Level | None = None
+    """Upper trust level of the virial in this iteration, eV."""
+
+
+class Own(Settings):
+    """The object `_activelearn`: settings DP-GEN does not have (it drops keys that start with `_`)."""
+
+    seed: NonNegativeInt = 1
+    """All randomness of the run follows from this number."""
+    validation_data_sys: list[str] = []
+    """Labelled systems the models are tested on and never trained on (relative to init_data_prefix)."""
+    health: bool = True
+    """Reject frames of exploded or overlapping cells; false is DP-GEN's classification."""
+    max_jobs: PositiveInt | None = None
+    """Most jobs of one stage in a queue at the same time; on a shell machine the cores are the limit."""
+
+
+class Param(Settings):
+    """The keys of param.json that all engines share."""
+
+    type_map: Annotated[list[str], Field(min_length=1)]
+    """Elements, in the order that all data and input files use."""
+    mass_map: list[Annotated[float, Field(gt=0)]] | Literal["auto"] = "auto"
+    """Atomic masses in the order of type_map, u; "auto": standard atomic weights."""
+    init_data_prefix: str = ""
+    """Folder that init_data_sys is relative to."""
+    init_data_sys: Annotated[list[str], Field(min_length=1)]
+    """Initial labelled data: folders in deepmd/npy form, searched for nested systems."""
+    init_batch_size: list[BatchSize] | None = None
+    """Training batch size of each entry of init_data_sys; "auto": at least 32 atoms."""
+    sys_configs_prefix: str = ""
+    """Folder that sys_configs is relative to."""
+    sys_configs: Annotated[list[Annotated[list[str], Field(min_length=1)]], Field(min_length=1)]
+    """Starting structures: for each system a list of file patterns."""
+    sys_format: str = "vasp/poscar"
+    """Format of the starting structures, as dpdata calls it."""
+    sys_batch_size: list[BatchSize] | None = None
+    """Training batch size of the new data of each entry of sys_configs."""
+    model_devi_skip: NonNegativeInt = 0
+    """Frames of MD steps below this number are not considered."""
+    model_devi_f_trust_lo: Level
+    """Frames whose largest force deviation is below are accurate, eV/A."""
+    model_devi_f_trust_hi: Level
+    """Frames whose largest force deviation is not below are failed, eV/A."""
+    model_devi_v_trust_lo: Level = OFF
+    """The same for the virial deviation, eV; off by default."""
+    model_devi_v_trust_hi: Level = OFF
+    """The same for the virial deviation, eV; off by default."""
+    model_devi_jobs: Annotated[list[ExplorationJob], Field(min_length=1)]
+    """One entry per iteration."""
+    model_devi_engine: str = "lammps"
+    """Explorer."""
+    model_devi_clean_traj: bool | NonNegativeInt = True
+    """Delete the trajectories of an iteration when it is recorded; a number keeps those of the last N iterations."""
+    fp_style: str
+    """Labeler."""
+    fp_task_max: PositiveInt
+    """Most frames labelled per iteration and system."""
+    fp_task_min: NonNegativeInt
+    """New data of a system with fewer frames is not trained on; with none at all the models are carried over."""
+    ratio_failed: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of failed labels above which the run stops (for you to look at them)."""
+    activelearn: Own = Field(default=Own(), alias="_activelearn")
+    """Settings DP-GEN does not have."""
+
+    def trust(self, name: str, job: ExplorationJob, system: int) -> float | None:
+        """Return one trust level of one system in one iteration; the job's own value goes first."""
+        own = getattr(job, name)
+        value = level_of(own, system) if own is not None else None
+        return value if value is not None else level_of(getattr(self, name), system)
+
+    def problems(self, file: str) -> Iterator[Problem]:
+        """Yield what contradicts itself, without looking at any file."""
+        n_systems = len(self.sys_configs)
+        for name in {n for n in self.type_map if self.type_map.count(n) > 1}:
+            yield Problem(file, "type_map", f"{name} is listed twice", "list each element once")
+        if isinstance(self.mass_map, list) and len(self.mass_map) != len(self.type_map):
+            yield Problem(
+                file,
+                "mass_map",
+                f"{len(self.mass_map)} masses for {len(self.type_map)} elements of type_map",
+                'write one mass per element, or "auto"',
+            )
+        for key, sizes, owner, n in (
+            ("init_batch_size", self.init_batch_size, "init_data_sys", len(self.init_data_sys)),
+            ("sys_batch_size", self.sys_batch_size, "sys_configs", n_systems),
+        ):
+            if sizes is not None and len(sizes) != n:
+                yield Problem(
+                    file,
+                    key,
+                    f"{len(sizes)} entries for {n} of {owner}",
+                    f"write one per entry of {owner}, or leave it out",
+                )
+        for name in LEVELS:
+            level = getattr(self, name)
+            if isinstance(level, list) and len(level) != n_systems:
+                yield Problem(
+                    file, name, f"{len(level)} levels for {n_systems} entries of sys_configs", "write one per entry"
+                )
+            if isinstance(level, dict):
+                yield from _system_keys(file, name, level, n_systems)
+        seen: set[str] = set()
+        for place, job in enumerate(self.model_devi_jobs):
+            for problem in self._job_problems(file, f"model_devi_jobs[{place}]", job, n_systems):
+                if problem.message not in seen:
+                    seen.add(problem.message)
+                    yield problem
+
+    def _job_problems(self, file: str, where: str, job: ExplorationJob, n_systems: int) -> Iterator[Problem]:
+        for system in job.sys_idx:
+            if system >= n_systems:
+                yield Problem(
+                    file,
+                    f"{where}.sys_idx",
+                    f"there is no system {system}: sys_configs has {n_systems}",
+                    f"count from 0: the last is {n_systems - 1}",
+                )
+        for system in {s for s in job.sys_idx if job.sys_idx.count(s) > 1}:
+            yield Problem(file, f"{where}.sys_idx", f"system {system} is listed twice", "list each system once")
+        if "npt" in job.ensemble and job.press is None:
+            yield Problem(
+                file, f"{where}.press", f"ensemble {job.ensemble} needs pressures", 'for example "press": [1.0]'
+            )
+        if job.nsteps < job.trj_freq:
+            yield Problem(
+                file, f"{where}.nsteps", f"{job.nsteps} steps, but a frame only every {job.trj_freq}", "lower trj_freq"
+            )
+        for name in LEVELS:
+            own = getattr(job, name)
+            if isinstance(own, list) and len(own) != n_systems:
+                message = f"{len(own)} levels for {n_systems} entries of sys_configs"
+                yield Problem(file, f"{where}.{name}", message, "write one per entry")
+            if isinstance(own, dict):
+                yield from _system_keys(file, f"{where}.{name}", own, n_systems)
+        for system in (s for s in job.sys_idx if s < n_systems):
+            for kind, unit in (("f", "eV/A"), ("v", "eV")):
+                lo, hi = (self.trust(f"model_devi_{kind}_trust_{end}", job, system) for end in ("lo", "hi"))
+                for end, value in (("lo", lo), ("hi", hi)):
+                    if value is None and kind == "f":
+                        yield Problem(
+                            file,
+                            f"model_devi_{kind}_trust_{end}",
+                            f"no level for system {system}, which {where} explores",
+                            f'add "{system}": <{unit}>',
+                        )
+                if lo is not None and hi is not None and not (0 <= lo < hi or (kind == "v" and lo >= OFF)):
+                    yield Problem(
+                        file,
+                        f"model_devi_{kind}_trust_lo",
+                        f"lower trust level {lo} is not below the upper one {hi} {unit} (system {system})",
+                        "swap them, or write 0 <= lo < hi",
+                    )
+
+
+def _system_keys(file: str, where: str, level: dict[str, float], n_systems: int) -> Iterator[Problem]:
+    for key in level:
+        if not key.isdigit() or int(key) >= n_systems:
+            yield Problem(
+                file,
+                f"{where}.{key}",
+                f"{key!r} is no index of sys_configs (it has {n_systems} entries)",
+                f'keys are "0" to "{n_systems - 1}"',
+            )

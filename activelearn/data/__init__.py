@@ -1,0 +1,1 @@
+"""Structures, labelled systems, trajectories and model deviations."""

@@ -1,0 +1,1 @@
+"""Run tasks through dpdispatcher: once each, followed after a crash, judged by their outputs."""

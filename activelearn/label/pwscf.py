@@ -1,0 +1,188 @@
+"""Quantum ESPRESSO (pw.x): one input file per frame, energy, forces and stress from its output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import ase
+from ase.data import atomic_masses, atomic_numbers
+from pydantic import Field
+
+from activelearn.config.base import Settings
+from activelearn.config.param import Param
+from activelearn.dispatch.task import Batch, Task, Verdict
+from activelearn.errors import Problem
+from activelearn.files import relative_link, write_if_different
+from activelearn.label import potcar, values
+from activelearn.label.values import Picked
+
+INPUT, OUTPUT = "input", "output"
+NAMELISTS = ("control", "system", "electrons", "ions", "cell")
+
+
+class PwscfSettings(Settings):
+    """Keys of param.json that concern Quantum ESPRESSO."""
+
+    fp_pp_path: str
+    """Folder of the pseudopotentials."""
+    fp_pp_files: list[str]
+    """One UPF file per element of type_map, in its order."""
+    user_fp_params: Annotated[dict[str, Any], Field(min_length=1)]
+    """Namelists by name (control, system, electrons, ...), and `kspacing`: distance of k points, 1/A."""
+
+
+class Pwscf:
+    """Labels from pw.x."""
+
+    Settings = PwscfSettings
+
+    def __init__(self, settings: PwscfSettings, param: Param, root: Path) -> None:
+        self.settings = settings
+        self.type_map = list(param.type_map)
+        self.mass_map = param.mass_map
+        self.pseudos = root / os.path.expanduser(settings.fp_pp_path)  # noqa: PTH111
+
+    def check(self, file: str, structures: Sequence[ase.Atoms]) -> list[Problem]:
+        """Return what is wrong with namelists and pseudopotentials."""
+        elements = {name for atoms in structures for name in atoms.get_chemical_symbols()}
+        problems = potcar.check(file, self.type_map, self.pseudos, self.settings.fp_pp_files, "UPF", elements)
+        given = self.settings.user_fp_params
+        for name, value in given.items():
+            where = f"user_fp_params.{name}"
+            if name in NAMELISTS:
+                if not isinstance(value, dict):
+                    problems.append(Problem(file, where, "must be an object: the namelist's variables and values"))
+            elif name != "kspacing":
+                message = "is no namelist of pw.x"
+                problems.append(Problem(file, where, message, f"one of {', '.join(NAMELISTS)}, or kspacing"))
+        for name in ("control", "system", "electrons"):
+            if name not in given:
+                problems.append(Problem(file, f"user_fp_params.{name}", "is missing: pw.x needs this namelist"))
+        if "ecutwfc" not in _namelist(given, "system"):
+            problems.append(Problem(file, "user_fp_params.system.ecutwfc", "is missing: the cutoff energy, Ry"))
+        if _namelist(given, "control").get("calculation", "scf") != "scf":
+            message = "a label is a single point"
+            problems.append(Problem(file, "user_fp_params.control.calculation", message, 'write "scf"'))
+        spacing = given.get("kspacing")
+        if not _positive(spacing):
+            message = f"must be a positive number (or three), not {spacing!r}"
+            problems.append(Problem(file, "user_fp_params.kspacing", message, "for example 0.3 (1/A)"))
+        return problems
+
+    def batch(self, folder: Path, frames: Iterable[Picked]) -> Batch:
+        """Write the input of each frame."""
+        tasks = []
+        compositions: dict[str, dict[str, int]] = {}
+        for frame in frames:
+            atoms = values.in_type_map_order(frame.atoms, self.type_map)
+            compositions[frame.task] = values.composition(atoms)
+            present = values.species(atoms, self.type_map)
+            write_if_different(folder / frame.task / INPUT, self.input(atoms))
+            names = []
+            for element in present:
+                pseudo = self._pseudo(element)
+                write_if_different(folder / pseudo, (self.pseudos / pseudo).read_text(errors="replace"))
+                relative_link(folder / frame.task / pseudo, folder / pseudo)
+                names.append(pseudo)
+            tasks.append(Task(frame.task, forward=(INPUT, *names), outputs=(OUTPUT,), result=(OUTPUT,)))
+        return Batch(
+            folder=folder,
+            tasks=tuple(tasks),
+            script=lambda command, _: command,
+            verify=lambda task, code: self._verify(folder / task.name, compositions[task.name], code),
+            log=OUTPUT,
+            errors="fp.log",
+            what="label",
+        )
+
+    def _pseudo(self, element: str) -> str:
+        return self.settings.fp_pp_files[self.type_map.index(element)]
+
+    def _mass(self, element: str) -> float:
+        if self.mass_map == "auto":
+            return float(atomic_masses[atomic_numbers[element]])
+        return self.mass_map[self.type_map.index(element)]
+
+    def input(self, atoms: ase.Atoms) -> str:
+        """Return the input of one frame whose atoms are sorted by type_map; lengths in A."""
+        given = self.settings.user_fp_params
+        present = values.species(atoms, self.type_map)
+        control = {
+            "calculation": "scf",
+            **_namelist(given, "control"),
+            "pseudo_dir": "./",
+            "tprnfor": True,
+            "tstress": _namelist(given, "control").get("tstress", True),
+        }
+        fixed = {"ibrav": 0, "nat": len(atoms), "ntyp": len(present)}
+        system = {**_namelist(given, "system"), **fixed}
+        parts = [
+            _render("control", control),
+            _render("system", system),
+            _render("electrons", _namelist(given, "electrons")),
+        ]
+        parts += [_render(name, _namelist(given, name)) for name in ("ions", "cell") if name in given]
+        parts.append("ATOMIC_SPECIES")
+        parts += [f"{name} {self._mass(name):f} {self._pseudo(name)}" for name in present]
+        mesh = values.kpoints(atoms.cell.array, given["kspacing"])
+        parts += [
+            "",
+            "K_POINTS { automatic }",
+            f"{mesh[0]} {mesh[1]} {mesh[2]} 0 0 0",
+            "",
+            "CELL_PARAMETERS { angstrom }",
+        ]
+        parts += [" ".join(f"{x:.12f}" for x in row) for row in atoms.cell.array]
+        parts += ["", "ATOMIC_POSITIONS { angstrom }"]
+        pairs = zip(atoms.get_chemical_symbols(), atoms.positions, strict=True)
+        parts += [f"{name} {x:.12f} {y:.12f} {z:.12f}" for name, (x, y, z) in pairs]
+        return "\n".join(parts) + "\n"
+
+    def _verify(self, folder: Path, counts: dict[str, int], code: int | None) -> Verdict:
+        return values.verdict(self.read, folder, counts, code, OUTPUT)
+
+    def read(self, folder: Path) -> Any:
+        """Read one labelled frame.
+
+        Raises
+        ------
+        NotConvergedError, ValueError
+            There is no converged label.
+        """
+        output = folder / OUTPUT
+        if not output.is_file() or output.stat().st_size == 0:
+            raise ValueError("output was not written")
+        text = output.read_text(errors="replace")
+        if "convergence NOT achieved" in text:
+            raise values.NotConvergedError("not converged: pw.x reached electron_maxstep")
+        if "!    total energy" not in text:
+            raise ValueError("pw.x printed no total energy")
+        if "JOB DONE" not in text:
+            raise ValueError("pw.x stopped before its end")
+        return values.parse([str(folder / INPUT), str(output)], "qe/pw/scf")
+
+
+def _namelist(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = given.get(name, {})
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _render(name: str, variables: Mapping[str, Any]) -> str:
+    """Return a Fortran namelist; every variable on its own line (dpdata reads ibrav only there)."""
+    return "\n".join([f"&{name}", *(f"{key}={_value(item)}" for key, item in variables.items()), "/", ""])
+
+
+def _value(item: Any) -> str:
+    if isinstance(item, bool):
+        return ".true." if item else ".false."
+    if isinstance(item, str) and item.lower() not in (".true.", ".false."):
+        return "'" + item.replace("'", "''") + "'"
+    return str(item)
+
+
+def _positive(spacing: Any) -> bool:
+    numbers = spacing if isinstance(spacing, list) and len(spacing) == 3 else [spacing]
+    return all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in numbers)

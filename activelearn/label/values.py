@@ -1,0 +1,154 @@
+"""What a labeler takes and gives, and what several labelers share."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ase
+import dpdata
+import numpy as np
+from pydantic import BaseModel
+
+from activelearn.config.param import Param
+from activelearn.dispatch.task import Batch, Failure, Retry, Verdict
+from activelearn.errors import Problem
+from activelearn.log import tail
+
+
+@dataclass(frozen=True)
+class Picked:
+    """One frame to label."""
+
+    task: str
+    """Folder of the labelling task, relative to the stage's."""
+    system: int
+    """Index in sys_configs."""
+    atoms: ase.Atoms
+
+
+class Labeler(Protocol):
+    """Label frames with energy (eV), forces (eV/A) and, where there is one, virial (eV)."""
+
+    Settings: type[BaseModel]
+
+    def __init__(self, settings: Any, param: Param, root: Path, /) -> None: ...
+
+    def check(self, file: str, structures: Sequence[ase.Atoms], /) -> list[Problem]:
+        """Return what is wrong with settings and files, given the starting structures (labels have their atoms)."""
+
+    def batch(self, folder: Path, frames: Iterable[Picked]) -> Batch:
+        """Write the inputs and return the tasks, one per frame."""
+
+    def read(self, folder: Path) -> Any:
+        """Read a finished label as a dpdata.LabeledSystem of one frame."""
+
+
+def in_type_map_order(atoms: ase.Atoms, type_map: Sequence[str]) -> ase.Atoms:
+    """Return the atoms sorted by type_map, those of one element in their given order."""
+    order = np.argsort([type_map.index(symbol) for symbol in atoms.get_chemical_symbols()], kind="stable")
+    return atoms[order]
+
+
+def composition(atoms: ase.Atoms) -> dict[str, int]:
+    """Return the number of atoms of each element."""
+    return dict(atoms.symbols.formula.count())
+
+
+def species(atoms: ase.Atoms, type_map: Sequence[str]) -> list[str]:
+    """Return the elements that occur, in the order of type_map."""
+    present = set(atoms.get_chemical_symbols())
+    return [name for name in type_map if name in present]
+
+
+def kpoints(cell: np.ndarray[Any, np.dtype[np.float64]], spacing: float | Sequence[float]) -> list[int]:
+    """Return the k mesh: n_i = max(1, ceil(2 pi |b_i| / spacing)), b the reciprocal vectors without 2 pi.
+
+    Parameters
+    ----------
+    cell
+        Cell vectors in rows, A, shape (3, 3).
+    spacing
+        Largest distance of k points, 1/A; one for all directions or three.
+    """
+    lengths = np.linalg.norm(np.linalg.inv(cell).T, axis=1)
+    spacings = [spacing] * 3 if isinstance(spacing, int | float) else list(spacing)
+    return [max(1, math.ceil(2 * math.pi * length / s)) for length, s in zip(lengths, spacings, strict=True)]
+
+
+class NotConvergedError(ValueError):
+    """The calculation ended without converging."""
+
+
+def parse(file: str | Sequence[str], fmt: str) -> Any:
+    """Read one labelled frame with dpdata.
+
+    Raises
+    ------
+    NotConvergedError
+        dpdata left out the frame because its electronic steps did not converge.
+    ValueError
+        It cannot be read, or it does not hold exactly one frame.
+    """
+    with warnings.catch_warnings(record=True) as warned, contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("always")
+        try:
+            system = dpdata.LabeledSystem(file, fmt=fmt)
+        except Exception as error:
+            raise ValueError(f"dpdata cannot read it as {fmt}: {type(error).__name__}: {error}") from error
+    if len(system) == 0 and any("unconverged" in str(warning.message) for warning in warned):
+        raise NotConvergedError("not converged")
+    if len(system) != 1:
+        raise ValueError(f"holds {len(system)} converged frames instead of one")
+    for name in ("energies", "forces"):
+        if name not in system.data or not np.all(np.isfinite(system[name])):
+            raise ValueError(f"{name} are missing or not finite")
+    return system
+
+
+def facts(system: Any) -> Mapping[str, Any]:
+    """Return the numbers about one label that are worth keeping in the ledger."""
+    return {
+        "natoms": int(system.get_natoms()),
+        "energy": float(system["energies"][0]),
+        "max_force": float(np.max(np.linalg.norm(system["forces"][0], axis=1))),
+        "virial": "virials" in system.data,
+    }
+
+
+def verdict(
+    read: Callable[[Path], Any], folder: Path, composition: Mapping[str, int], code: int | None, log: str
+) -> Verdict:
+    """Judge one label: it converged, can be read, and is of the atoms that were asked for.
+
+    Parameters
+    ----------
+    read
+        Reads the label in `folder`.
+    folder
+        Folder of the task.
+    composition
+        Number of atoms of each element that was asked for.
+    code
+        Exit status; not believed, but named when there is no label.
+    log
+        The log file to quote.
+    """
+    detail = tail(folder / log)
+    try:
+        system = read(folder)
+    except NotConvergedError as error:
+        return Failure(str(error), Retry.NEVER, detail)
+    except (ValueError, OSError) as error:
+        how = "" if code == 0 else f" (exit status {code})"
+        return Failure(f"no usable label{how}: {error}", Retry.LATER, detail)
+    found = {name: int(n) for name, n in zip(system["atom_names"], system["atom_numbs"], strict=True) if n}
+    if found != dict(composition):
+        return Failure(f"the label is of {found}, not of {dict(composition)}", Retry.NEVER, detail)
+    return facts(system)

@@ -1,0 +1,222 @@
+"""`al check`: everything that can be known before the first task, and the plan of the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase
+import numpy as np
+from ase.neighborlist import neighbor_list
+
+from activelearn.config.machine import SECTIONS, without_secrets
+from activelearn.data import dataset, structures
+from activelearn.data.dataset import LabelledSystem
+from activelearn.dispatch import hpc
+from activelearn.errors import Problem
+from activelearn.project import Project
+
+FRAMES_FOR_NEIGHBOURS = 20
+"""Labelled frames per system in which neighbours are counted."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one iteration will do."""
+
+    iteration: int
+    systems: tuple[int, ...]
+    tasks: int
+    """MD tasks."""
+    frames: int
+    """Frames explored."""
+    labels: int
+    """Most labels."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of all checks."""
+
+    problems: tuple[Problem, ...]
+    plan: tuple[Plan, ...]
+    initial_systems: int
+    initial_frames: int
+    heldout_frames: int
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that stop a run."""
+        return tuple(problem for problem in self.problems if problem.level == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """The others."""
+        return tuple(problem for problem in self.problems if problem.level == "warning")
+
+
+def check(project: Project, known: Iterable[Problem] = ()) -> Report:
+    """Open everything the project names and compare it; nothing is computed or written.
+
+    Parameters
+    ----------
+    project
+        The decoded files.
+    known
+        Problems found when they were decoded; they are part of the report.
+    """
+    file = project.param_file
+    problems: list[Problem] = list(known)
+    initial, found = _labelled(project, "init_data_sys", project.param.init_data_sys)
+    problems += found
+    heldout, found = _labelled(
+        project, "_activelearn.validation_data_sys", project.param.activelearn.validation_data_sys
+    )
+    problems += found
+    problems += _trained_on(project, initial, heldout)
+    counts, starts, found = _structures(project)
+    problems += found
+    problems += project.trainer.check(file)
+    problems += project.explorer.check(file)
+    problems += project.labeler.check(file, starts)
+    problems += _machine(project, {problem.path for problem in problems if problem.file == project.machine_file})
+    cutoff = project.trainer.cutoff()
+    if cutoff and not any(problem.level == "error" for problem in problems):
+        frames = [*starts, *(atoms for system in initial for atoms in _sample(system, project.param.type_map))]
+        problems += project.trainer.check_neighbours(file, most_neighbours(frames, cutoff))
+    return Report(
+        problems=tuple(problems),
+        plan=tuple(_plan(project, counts)),
+        initial_systems=len(initial),
+        initial_frames=_frames(initial),
+        heldout_frames=_frames(heldout),
+    )
+
+
+def _frames(systems: Iterable[LabelledSystem]) -> int:
+    total = 0
+    for system in systems:
+        try:
+            total += system.nframes
+        except (OSError, ValueError):
+            continue  # reported already
+    return total
+
+
+def _labelled(project: Project, key: str, entries: list[str]) -> tuple[list[LabelledSystem], list[Problem]]:
+    """Open labelled data; return the systems and what is wrong with them."""
+    file, prefix = project.param_file, project.param.init_data_prefix
+    systems: list[LabelledSystem] = []
+    problems: list[Problem] = []
+    for place, entry in enumerate(entries):
+        path = project.workdir.root / os.path.expanduser(prefix) / entry  # noqa: PTH111
+        where = f"{key}[{place}]"
+        if path.suffix in (".hdf5", ".h5") or "#" in entry:
+            message = "HDF5 data are not supported yet"
+            problems.append(Problem(file, where, message, "convert them: dpdata ... deepmd/hdf5 -> deepmd/npy"))
+            continue
+        if not path.is_dir():
+            problems.append(Problem(file, where, f"{path} is not a folder", "check init_data_prefix and the path"))
+            continue
+        found = dataset.find(path)
+        if not found:
+            message = f"{path} holds no labelled system (no type.raw in it or below)"
+            problems.append(Problem(file, where, message, "give folders in deepmd/npy form"))
+        for system in found:
+            complaint = dataset.complaint(system, list(project.param.type_map))
+            if complaint:
+                problems.append(Problem(file, where, f"{system.path}: {complaint}"))
+        systems += found
+    return systems, problems
+
+
+def _trained_on(project: Project, initial: list[LabelledSystem], heldout: list[LabelledSystem]) -> Iterator[Problem]:
+    trained = {system.path.resolve() for system in initial}
+    for system in heldout:
+        if system.path.resolve() in trained:
+            message = f"{system.path} is in init_data_sys too: the models would be tested on what they were trained on"
+            yield Problem(project.param_file, "_activelearn.validation_data_sys", message, "remove it from one of them")
+
+
+def _structures(project: Project) -> tuple[dict[int, int], list[ase.Atoms], list[Problem]]:
+    """Open the starting structures; return their number by system, one of each as atoms, and problems."""
+    param, file = project.param, project.param_file
+    counts: dict[int, int] = {}
+    starts: list[ase.Atoms] = []
+    problems: list[Problem] = []
+    used = {system for job in param.model_devi_jobs for system in job.sys_idx}
+    for system, patterns in enumerate(param.sys_configs):
+        counts[system] = 0
+        expanded = structures.expand(project.workdir.root, param.sys_configs_prefix, patterns)
+        for place, (pattern, files) in enumerate(expanded):
+            where = f"sys_configs[{system}][{place}]"
+            if not files:
+                full = Path(os.path.expanduser(param.sys_configs_prefix)) / pattern  # noqa: PTH111
+                message = f"no file matches {full} (in {project.workdir.root})"
+                level = "error" if system in used else "warning"
+                problems.append(Problem(file, where, message, "check sys_configs_prefix and the pattern", level))  # type: ignore[arg-type]
+            broken: dict[str, list[Path]] = {}
+            for path in files:
+                try:
+                    starts.append(structures.to_atoms(structures.read(path, param.sys_format, list(param.type_map))))
+                    counts[system] += 1
+                except ValueError as error:
+                    broken.setdefault(str(error), []).append(path)
+            for complaint, paths in broken.items():
+                more = f" (and {len(paths) - 1} more like it)" if len(paths) > 1 else ""
+                message = f"{paths[0]} {complaint}{more}"
+                problems.append(Problem(file, where, message, "check sys_format and type_map"))
+    return counts, starts, problems
+
+
+def _machine(project: Project, wrong: set[str]) -> Iterator[Problem]:
+    """Ask dpdispatcher about each section that was not found `wrong` already."""
+    file = project.machine_file
+    for stage, section in project.machine.sections.items():
+        name = SECTIONS[stage]
+        if any(path.startswith(f"{name}.") for path in wrong):
+            continue
+        for key, message in hpc.complaints(without_secrets(dict(section.machine)), dict(section.resources)):
+            yield Problem(file, f"{name}.{key}", message, "see the documentation of dpdispatcher")
+        for place, given in enumerate(section.forward):
+            if not (project.workdir.root / given).is_file():
+                yield Problem(file, f"{name}.user_forward_files[{place}]", f"{given} does not exist")
+
+
+def _sample(system: LabelledSystem, type_map: list[str]) -> Iterator[ase.Atoms]:
+    """Yield evenly spaced frames of a labelled system."""
+    names_file = system.path / "type_map.raw"
+    names = names_file.read_text().split() if names_file.exists() else type_map
+    symbols = [names[int(t)] for t in (system.path / "type.raw").read_text().split()]
+    if any(symbol not in ase.data.atomic_numbers for symbol in symbols):
+        return
+    periodic = not (system.path / "nopbc").exists()
+    coords = system.array("coord").reshape(-1, len(symbols), 3)
+    boxes = system.array("box").reshape(-1, 3, 3) if periodic else np.zeros((len(coords), 3, 3))
+    chosen = np.unique(np.linspace(0, len(coords) - 1, FRAMES_FOR_NEIGHBOURS).astype(int))
+    for number in chosen:
+        yield ase.Atoms(symbols, coords[number], cell=boxes[number], pbc=periodic)
+
+
+def most_neighbours(frames: Iterable[ase.Atoms], cutoff: float) -> dict[str, int]:
+    """Return the most neighbours of each element that any atom has within the cutoff (A), over all frames."""
+    most: dict[str, int] = {}
+    for atoms in frames:
+        first, second = neighbor_list("ij", atoms, cutoff)
+        symbols = np.array(atoms.get_chemical_symbols())
+        for element in set(symbols):
+            counts = np.bincount(first[symbols[second] == element], minlength=len(atoms))
+            most[element] = max(most.get(element, 0), int(counts.max()))
+    return most
+
+
+def _plan(project: Project, counts: dict[int, int]) -> Iterator[Plan]:
+    param = project.param
+    for iteration, job in enumerate(param.model_devi_jobs):
+        known = [system for system in job.sys_idx if system in counts]
+        each = [project.explorer.count(job, counts[system]) for system in known]
+        tasks, frames = (sum(item[n] for item in each) for n in (0, 1))
+        labels = sum(min(param.fp_task_max, item[1]) for item in each)
+        yield Plan(iteration, tuple(job.sys_idx), tasks, frames, labels)

@@ -1,0 +1,168 @@
+"""The journal of a run (record.jsonl, append-only) and its mirror in DP-GEN's form (record.dpgen)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from activelearn.errors import RecordError
+from activelearn.files import append_line, read_lines, write_atomic
+from activelearn.workdir import STAGES, Workdir
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_DPGEN_STAGES = {"train": range(3), "label": range(3, 9)}
+"""The stage numbers of DP-GEN that are written when one of ours is recorded."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """One finished stage."""
+
+    iteration: int
+    stage: str
+    result: Mapping[str, Any]
+    seconds: float
+    """Wall time from its first start to its end, s, pauses between two drivers included."""
+    fingerprint: str = ""
+    """Of the settings it used."""
+
+
+@dataclass
+class Record:
+    """What is known to be finished."""
+
+    workdir: Workdir
+    done: dict[tuple[int, str], Done] = field(default_factory=dict)
+    started: dict[tuple[int, str], datetime] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, workdir: Workdir) -> Record:
+        """Read the journal; a torn last line is dropped with a warning, unknown events are kept and skipped.
+
+        Raises
+        ------
+        RecordError
+            It was written by a newer version, or record.dpgen tells another story.
+        """
+        record = cls(workdir)
+        events, torn = read_lines(workdir.record)
+        if torn:
+            log.warning("%s: %d torn line(s) left out; what they recorded is done again", workdir.record, torn)
+        for event in events:
+            kind = event.get("event")
+            if kind == "format" and event.get("version", 0) > FORMAT:
+                message = f"{workdir.record} has format {event['version']}, this activelearn reads {FORMAT}"
+                raise RecordError(f"{message}\n    -> update activelearn")
+            if kind not in ("started", "stage") or "iteration" not in event or "stage" not in event:
+                continue
+            key = (event["iteration"], event["stage"])
+            if kind == "started":
+                record.started[key] = datetime.fromisoformat(event["time"])
+            else:
+                record.done[key] = Done(*key, event["result"], event["seconds"], event.get("fingerprint", ""))
+        return record
+
+    def get(self, iteration: int, stage: str) -> Done | None:
+        """Return a finished stage, None if it is not finished."""
+        return self.done.get((iteration, stage))
+
+    def start(self, iteration: int, stage: str) -> datetime:
+        """Note that a stage begins; return when it first did."""
+        if (iteration, stage) not in self.started:
+            now = datetime.now(UTC)
+            self._write({"event": "started", "iteration": iteration, "stage": stage, "time": now.isoformat()})
+            self.started[iteration, stage] = now
+        return self.started[iteration, stage]
+
+    def _write(self, event: dict[str, Any]) -> None:
+        if not self.workdir.record.exists():
+            append_line(self.workdir.record, {"event": "format", "version": FORMAT})
+        append_line(self.workdir.record, event)
+
+    def append(self, item: Done) -> None:
+        """Record a finished stage, on disk when this returns."""
+        self._write(
+            {
+                "event": "stage",
+                "iteration": item.iteration,
+                "stage": item.stage,
+                "result": dict(item.result),
+                "seconds": round(item.seconds, 3),
+                "fingerprint": item.fingerprint,
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+        self.done[item.iteration, item.stage] = item
+        self.mirror()
+
+    def mirror(self) -> None:
+        """Append to record.dpgen what it lacks."""
+        have = _read_dpgen(self.workdir)
+        missing = self._dpgen_lines()[len(have) :]
+        if missing:
+            write_atomic(self.workdir.dpgen_record, "".join(f"{i} {stage}\n" for i, stage in [*have, *missing]))
+
+    def compare(self) -> None:
+        """Compare with record.dpgen before anything is done.
+
+        Raises
+        ------
+        RecordError
+            The two tell different stories: DP-GEN went on, or somebody rolled one of them back.
+        """
+        ours, theirs = self._dpgen_lines(), _read_dpgen(self.workdir)
+        if ours == theirs:
+            return
+        name = self.workdir.dpgen_record
+        if not ours:
+            raise RecordError(
+                f"{name} belongs to a run of DP-GEN; going on with it is not supported yet.\n"
+                "    -> use an empty folder, with the labelled data of that run in init_data_sys"
+            )
+        if theirs[: len(ours)] == ours:
+            raise RecordError(
+                f"{name} is ahead of {self.workdir.record}: DP-GEN went on here, which is not supported yet.\n"
+                f"    -> delete the lines of {name} after '{ours[-1][0]} {ours[-1][1]}' to go on from there"
+            )
+        crashed = ours[: len(theirs)] == theirs and not _newer(self.workdir)
+        if crashed:
+            self.mirror()
+            return
+        raise RecordError(
+            f"{name} was changed after {self.workdir.record} was written, and is not what it should be.\n"
+            f"    -> delete {name} to go on from {self.workdir.record.name} (it is written anew)"
+        )
+
+    def _dpgen_lines(self) -> list[tuple[int, int]]:
+        return [
+            (iteration, number)
+            for iteration in sorted({i for i, _ in self.done})
+            for stage in STAGES
+            if (iteration, stage) in self.done
+            for number in _DPGEN_STAGES.get(stage, ())
+        ]
+
+
+def _read_dpgen(workdir: Workdir) -> list[tuple[int, int]]:
+    """Return the lines of record.dpgen; a torn last line is left out."""
+    try:
+        text = workdir.dpgen_record.read_text()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        words = line.split()
+        if len(words) == 2 and all(word.isdigit() for word in words):
+            found.append((int(words[0]), int(words[1])))
+        elif words:
+            raise RecordError(f"{workdir.dpgen_record}: {line!r} is not 'iteration stage'\n    -> delete this line")
+    return found
+
+
+def _newer(workdir: Workdir) -> bool:
+    return workdir.dpgen_record.exists() and workdir.dpgen_record.stat().st_mtime_ns > workdir.record.stat().st_mtime_ns

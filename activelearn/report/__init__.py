@@ -1,0 +1,1 @@
+"""What the user sees: functions of the record and the data alone."""

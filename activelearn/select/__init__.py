@@ -1,0 +1,1 @@
+"""Selection: classification by trust levels, health of frames, and who gets labelled."""

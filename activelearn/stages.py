@@ -1,0 +1,312 @@
+"""The four stages of an iteration. Each yields the batches it wants run and returns its result.
+
+Whatever a stage prepares, it may prepare any number of times: files are written only where they differ.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from activelearn.config.param import OFF
+from activelearn.data import dataset, structures
+from activelearn.data.frames import FrameRef
+from activelearn.dispatch.task import Batch, Failure, Outcome
+from activelearn.errors import EngineError
+from activelearn.explore.values import Exploration, Run, Start
+from activelearn.files import relative_link, write_atomic, write_if_different
+from activelearn.label.values import Picked
+from activelearn.project import Project
+from activelearn.select import health, pick, trust
+from activelearn.select.trust import Kind, Levels
+from activelearn.train import data as training_data
+from activelearn.train.values import TrainingJob
+
+log = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+Steps = Generator[Batch, Outcome, Result]
+
+DEFAULT_CUTOFF = 6.0
+"""Neighbours are looked for within this distance (A) where a model does not say its cutoff."""
+
+
+def train(project: Project, iteration: int, previous: Mapping[str, Any] | None) -> Steps:
+    """Train the ensemble, or carry the last one over when there is no new data.
+
+    Parameters
+    ----------
+    project
+        The project.
+    iteration
+        Number of the iteration.
+    previous
+        Result of the training before, None in the first iteration.
+    """
+    folder = project.workdir.iteration(iteration).train
+    trainer = project.trainer
+    folder.mkdir(parents=True, exist_ok=True)
+    if previous is not None and not _new_data(project, iteration - 1):
+        log.info("no new data: the models of the last iteration are carried over")
+        source = project.workdir.iteration(iteration - 1).train
+        for name in previous["models"]:
+            relative_link(folder / name, source / name)
+        project.workdir.iteration(iteration).carried_over.touch()
+        return {**previous, "carried": True}
+    data = training_data.entries(project.param, project.workdir, iteration)
+    heldout = training_data.heldout_entries(project.param, project.workdir, iteration)
+    job = TrainingJob(
+        folder=folder,
+        data=tuple(data),
+        heldout=tuple(heldout),
+        seeds=tuple(
+            tuple(int(n) for n in project.rng(iteration, "train", f"{number:03d}").integers(1, 2**31 - 1, size=4))
+            for number in range(trainer.n_models)
+        ),
+    )
+    frames = sum(entry.system.nframes for entry in data)
+    log.info("training %d models on %d frames of %d systems", trainer.n_models, frames, len(data))
+    outcome = yield trainer.batch(job)
+    if outcome.failed:
+        raise EngineError(
+            failed_tasks("model", folder, outcome.failed)
+            + "\n    -> mend the cause (default_training_param, data, machine) and type the same command again"
+        )
+    for number in range(trainer.n_models):
+        relative_link(folder / trainer.graph_name(number), folder / trainer.model_file(number))
+    models = [outcome.done[f"{number:03d}"] for number in range(trainer.n_models)]
+    errors = {
+        name: [model["heldout"][name] for model in models]
+        for name in ("energy", "force", "virial")
+        if all(name in model.get("heldout", {}) for model in models)
+    }
+    if "force" in errors:
+        log.info("held-out force error of the models: %s eV/A", ", ".join(f"{e:.3f}" for e in errors["force"]))
+    return {
+        "carried": False,
+        "models": [trainer.graph_name(number) for number in range(trainer.n_models)],
+        "systems": len(data),
+        "frames": frames,
+        "rmse_e": [model["rmse_e"] for model in models],
+        "rmse_f": [model["rmse_f"] for model in models],
+        "heldout": errors,
+        "heldout_frames": sum(entry.system.nframes for entry in heldout),
+    }
+
+
+def _new_data(project: Project, iteration: int) -> bool:
+    """Return whether an iteration gave any system enough new frames to train on."""
+    source = project.workdir.iteration(iteration)
+    for number in range(len(project.param.sys_configs)):
+        systems = dataset.find(source.labelled(number)) if source.labelled(number).is_dir() else []
+        if sum(system.nframes for system in systems) >= max(1, project.param.fp_task_min):
+            return True
+    return False
+
+
+def explore(project: Project, iteration: int, models: Sequence[str]) -> Steps:
+    """Run molecular dynamics with the ensemble of this iteration, whose files are called `models`."""
+    place = project.workdir.iteration(iteration)
+    folder, job = place.explore, project.param.model_devi_jobs[iteration]
+    param = project.param
+    starts = []
+    for system in job.sys_idx:
+        found = structures.expand(project.workdir.root, param.sys_configs_prefix, param.sys_configs[system])
+        starts.append(Start(system, tuple(file for _, files in found for file in files)))
+    names = tuple(models)
+    exploration = Exploration(folder, job, tuple(starts), tuple(place.train / name for name in names), names)
+    batch, runs = project.explorer.batch(exploration, lambda name: project.rng(iteration, "explore", name))
+    write_if_different(place.job, json.dumps(job.model_dump(exclude_none=True), indent=1) + "\n")
+    outcome = yield batch
+    if not outcome.done:
+        raise EngineError(
+            failed_tasks("MD task", folder, outcome.failed)
+            + "\n    -> no exploration gave a frame; mend the cause and type the same command again"
+        )
+    if outcome.failed:
+        log.warning(failed_tasks("MD task", folder, outcome.failed) + "\n    -> going on without them")
+    finished = [
+        Run(run.task, run.system, run.conditions, outcome.done[name]["frames"], outcome.done[name].get("died", ""))
+        for name, run in runs.items()
+        if name in outcome.done
+    ]
+    died = [run for run in finished if run.died]
+    for run in died:
+        log.warning("%s died: %s (%d frames are kept)", run.task, run.died, run.n_frames)
+    write_atomic(place.runs, json.dumps([asdict(run) for run in finished], indent=1))
+    frames = sum(run.n_frames for run in finished)
+    log.info("explored %d frames in %d MD tasks", frames, len(finished))
+    return {"tasks": len(finished), "frames": frames, "died": len(died), "failed": len(outcome.failed)}
+
+
+def select(project: Project, iteration: int) -> Steps:
+    """Classify the frames by the trust levels and pick those to label."""
+    yield from ()
+    place, param = project.workdir.iteration(iteration), project.param
+    job = param.model_devi_jobs[iteration]
+    runs = [Run(**run) for run in json.loads(place.runs.read_text())]
+    cutoff = project.trainer.cutoff() or DEFAULT_CUTOFF
+    systems: dict[str, Any] = {}
+    picked: list[dict[str, Any]] = []
+    place.label.mkdir(parents=True, exist_ok=True)
+    for system in job.sys_idx:
+        f_lo, f_hi, v_lo, v_hi = (
+            level if (level := param.trust(f"model_devi_{kind}_trust_{end}", job, system)) is not None else OFF
+            for kind in "fv"
+            for end in ("lo", "hi")
+        )
+        levels = Levels(f_lo, f_hi, v_lo, v_hi)
+        mine = [run for run in runs if run.system == system]
+        classified = [_classify(project, run, levels) for run in mine]
+        rng = project.rng(iteration, "select", str(system))
+        check = _geometry_check(project, cutoff) if param.activelearn.health else None
+        result = pick.pick(system, classified, param.fp_task_max, rng, check)
+        pick.write_audit(result, place.audit)
+        for line in pick.summary(result, param.fp_task_max):
+            log.info(line)
+        for frame, complaint in result.rejected:
+            log.info("system %03d rejected %s step %d: %s", system, frame.task, frame.step, complaint)
+        deviations = {(c.task, int(s)): float(f) for c in classified for s, f in zip(c.steps, c.force, strict=True)}
+        picked += [
+            {
+                "label": f"task.{system:03d}.{rank:06d}",
+                "system": system,
+                "task": frame.task,
+                "step": frame.step,
+                "max_devi_f": deviations[frame.task, frame.step],
+            }
+            for rank, frame in enumerate(result.picked)
+        ]
+        systems[f"{system:03d}"] = {
+            "accurate": result.accurate,
+            "candidate": result.candidate,
+            "failed": result.failed,
+            "picked": len(result.picked),
+            "rejected": len(result.rejected),
+            "trust": asdict(levels),
+        }
+        _warn(system, result)
+    write_atomic(place.picked, json.dumps(picked, indent=1))
+    totals = {
+        kind: sum(item[kind] for item in systems.values()) for kind in ("accurate", "candidate", "failed", "picked")
+    }
+    return {**totals, "systems": systems}
+
+
+def _classify(project: Project, run: Run, levels: Levels) -> pick.Classified:
+    folder = project.workdir.root / run.task
+    deviation = project.explorer.deviation(folder)
+    kinds = trust.classify(deviation, levels, project.param.model_devi_skip)
+    if project.param.activelearn.health:
+        ratio = project.explorer.volume_ratio(folder, deviation.steps)
+        bad = health.unhealthy_rows(deviation, ratio)
+        kinds[bad & (kinds != Kind.SKIPPED)] = Kind.FAILED
+    return pick.Classified(run.task, deviation.steps, deviation.force, kinds)
+
+
+def _geometry_check(project: Project, cutoff: float) -> pick.Check:
+    def check(frames: Iterable[FrameRef]) -> dict[FrameRef, str | None]:
+        return {frame: health.complaint(atoms, cutoff) for frame, atoms in _read_frames(project, frames).items()}
+
+    return check
+
+
+def _read_frames(project: Project, frames: Iterable[FrameRef]) -> dict[FrameRef, Any]:
+    """Read frames, opening each trajectory once; those that are not there are left out."""
+    steps: dict[str, list[int]] = {}
+    for frame in frames:
+        steps.setdefault(frame.task, []).append(frame.step)
+    return {
+        FrameRef(task, step): atoms
+        for task, wanted in steps.items()
+        for step, atoms in project.explorer.frames(project.workdir.root / task, wanted, project.param.type_map).items()
+    }
+
+
+def _warn(system: int, result: pick.Pick) -> None:
+    if result.total == 0:
+        log.warning("system %03d: no frame was explored", system)
+    elif result.failed > 0.5 * result.total:
+        share = 100 * result.failed / result.total
+        log.warning("system %03d: %.0f %% of the frames failed; look at the MD before trusting the rest", system, share)
+
+
+def label(project: Project, iteration: int) -> Steps:
+    """Label the picked frames and write the new data; good labels are kept whatever becomes of the others."""
+    place, param = project.workdir.iteration(iteration), project.param
+    picked = json.loads(place.picked.read_text())
+    if not picked:
+        log.info("no frame to label")
+        return {"labelled": 0, "failed": 0, "failures": {}, "systems": {}}
+    refs = {item["label"]: FrameRef(item["task"], item["step"]) for item in picked}
+    atoms = _read_frames(project, refs.values())
+    missing = [ref for ref in refs.values() if ref not in atoms]
+    if missing:
+        raise EngineError(
+            f"{len(missing)} picked frame(s) are not in the trajectories,"
+            f" first {missing[0].task} step {missing[0].step}\n"
+            f"    -> were files below {place.explore} deleted?"
+        )
+    frames = [Picked(item["label"], item["system"], atoms[refs[item["label"]]]) for item in picked]
+    outcome = yield project.labeler.batch(place.label, frames)
+    systems: dict[str, int] = {}
+    for system in sorted({frame.system for frame in frames}):
+        good = [frame for frame in frames if frame.system == system and frame.task in outcome.done]
+        if good:
+            labels = (project.labeler.read(place.label / frame.task) for frame in good)
+            dataset.write(labels, place.labelled(system), list(param.type_map))
+            systems[f"{system:03d}"] = len(good)
+        else:
+            shutil.rmtree(place.labelled(system), ignore_errors=True)  # of labels that are not valid any more
+    ratio = len(outcome.failed) / len(frames)
+    log.info("labelled %d frames, %d failed", len(outcome.done), len(outcome.failed))
+    if outcome.failed:
+        text = failed_tasks("label", place.label, outcome.failed)
+        if ratio > param.ratio_failed:
+            raise EngineError(
+                f"{text}\n    -> {100 * ratio:.1f} % of the labels failed, more than ratio_failed"
+                f" ({100 * param.ratio_failed:g} %);"
+                " the good ones are kept.\n       Mend the cause or raise ratio_failed in param.json, and type the same"
+                " command again: it repeats only what running again can cure."
+            )
+        log.warning(text)
+    return {
+        "labelled": len(outcome.done),
+        "failed": len(outcome.failed),
+        "failures": {name: failure.cause for name, failure in outcome.failed.items()},
+        "systems": systems,
+    }
+
+
+def failed_tasks(what: str, folder: Path, failed: Mapping[str, Failure]) -> str:
+    """Return a table of failed tasks with their causes; equal causes are told once."""
+    lines = [f"{len(failed)} {what}(s) failed in {folder}:"]
+    causes = Counter(failure.cause for failure in failed.values())
+    for cause, number in causes.most_common():
+        some = [name for name, failure in failed.items() if failure.cause == cause]
+        shown = ", ".join(some[:5]) + (f" and {number - 5} more" if number > 5 else "")
+        lines.append(f"    {shown}: {cause}")
+    return "\n".join(lines)
+
+
+def clean(project: Project, iteration: int) -> None:
+    """Delete trajectories as model_devi_clean_traj says; nothing depends on them any more."""
+    keep = project.param.model_devi_clean_traj
+    if keep is False:
+        return
+    number = iteration if keep is True else iteration - int(keep)
+    if number < 0:
+        return
+    folder = project.workdir.iteration(number).explore
+    for task in sorted(folder.glob("task.*")):
+        for file in project.explorer.trajectories(task):
+            if file.is_dir():
+                shutil.rmtree(file)
+            else:
+                file.unlink()

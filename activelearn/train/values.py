@@ -1,0 +1,67 @@
+"""What a trainer takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from activelearn.config.param import Param
+from activelearn.data.dataset import LabelledSystem
+from activelearn.dispatch.task import Batch
+from activelearn.errors import Problem
+
+
+@dataclass(frozen=True)
+class DataEntry:
+    """One labelled system of the data set, as a training task sees it."""
+
+    system: LabelledSystem
+    link: str
+    """Path below the training stage's folder (`data.init/...`, `data.iters/...`)."""
+    batch_size: int | str
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All a trainer needs to know to train the ensemble of one iteration."""
+
+    folder: Path
+    """The stage's folder."""
+    data: tuple[DataEntry, ...]
+    heldout: tuple[DataEntry, ...]
+    seeds: tuple[tuple[int, ...], ...]
+    """Four independent seeds per model."""
+
+
+class Trainer(Protocol):
+    """Train an ensemble."""
+
+    Settings: type[BaseModel]
+
+    def __init__(self, settings: Any, param: Param) -> None: ...
+
+    @property
+    def n_models(self) -> int:
+        """Number of models of the ensemble, M."""
+
+    def check(self, file: str) -> list[Problem]:
+        """Return what is wrong with the settings, without running anything."""
+
+    def cutoff(self) -> float | None:
+        """Return the cutoff radius of the models, A, if it is known."""
+
+    def check_neighbours(self, file: str, neighbours: Mapping[str, int]) -> list[Problem]:
+        """Compare what the models can hold with the most neighbours of each element really found."""
+
+    def batch(self, job: TrainingJob) -> Batch:
+        """Write the inputs and return the tasks, one per model."""
+
+    def model_file(self, number: int) -> str:
+        """Return the model of task `number`, relative to the stage's folder."""
+
+    def graph_name(self, number: int) -> str:
+        """Return the name by which explorers and users know model `number`."""

@@ -1,0 +1,208 @@
+"""The journal, its mirror, the ledger, the wrapper and the lock, as files."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from activelearn import lock
+from activelearn.dispatch import wrapper
+from activelearn.dispatch.ledger import Digests, Ledger
+from activelearn.dispatch.task import Failure, Retry
+from activelearn.errors import ActiveLearnError, DispatchError, RecordError
+from activelearn.record import Done, Record
+from activelearn.report import status
+from activelearn.workdir import Workdir
+
+
+def filled(tmp_path, stages=((0, "train"), (0, "explore"), (0, "select"), (0, "label"), (1, "train"))):
+    record = Record.open(Workdir(tmp_path))
+    for iteration, stage in stages:
+        record.start(iteration, stage)
+        record.append(Done(iteration, stage, {"n": iteration}, 1.5))
+    return record
+
+
+def test_record_survives_a_new_start(tmp_path):
+    filled(tmp_path)
+    again = Record.open(Workdir(tmp_path))
+    assert again.get(0, "label") == Done(0, "label", {"n": 0}, 1.5)
+    assert again.get(1, "explore") is None
+    again.compare()
+    assert (tmp_path / "record.dpgen").read_text().splitlines() == [f"0 {n}" for n in range(9)] + ["1 0", "1 1", "1 2"]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_torn_last_line_is_done_again(tmp_path, cut):
+    filled(tmp_path, [(0, "train"), (0, "explore")])
+    text = (tmp_path / "record.jsonl").read_text()
+    (tmp_path / "record.jsonl").write_text(text[:-cut])
+    again = Record.open(Workdir(tmp_path))
+    assert again.get(0, "train")
+    assert bool(again.get(0, "explore")) == (cut == 1)
+    again.append(Done(0, "explore", {"n": 5}, 1.0))
+    assert Record.open(Workdir(tmp_path)).get(0, "explore").result == {"n": 5}
+
+
+def test_unknown_events_are_kept_and_skipped(tmp_path):
+    filled(tmp_path, [(0, "train")])
+    with (tmp_path / "record.jsonl").open("a") as stream:
+        stream.write('{"event": "from the future", "x": 1}\n')
+    again = Record.open(Workdir(tmp_path))
+    again.append(Done(0, "explore", {}, 1.0))
+    assert "from the future" in (tmp_path / "record.jsonl").read_text()
+
+
+def test_newer_format_is_refused(tmp_path):
+    (tmp_path / "record.jsonl").write_text('{"event": "format", "version": 99}\n')
+    with pytest.raises(RecordError, match="update"):
+        Record.open(Workdir(tmp_path))
+
+
+def test_mirror_is_completed_after_a_crash(tmp_path):
+    filled(tmp_path)
+    file = tmp_path / "record.dpgen"
+    whole = file.read_text()
+    file.write_text(whole[: whole.index("0 5")])
+    past = time.time() - 100
+    os.utime(file, (past, past))
+    Record.open(Workdir(tmp_path)).compare()
+    assert file.read_text() == whole
+
+
+def test_mirror_rolled_back_by_hand_is_refused(tmp_path):
+    filled(tmp_path)
+    file = tmp_path / "record.dpgen"
+    file.write_text("0 0\n0 1\n0 2\n")
+    future = time.time() + 100
+    os.utime(file, (future, future))
+    with pytest.raises(RecordError, match=r"delete .*record\.dpgen"):
+        Record.open(Workdir(tmp_path)).compare()
+
+
+def test_dpgen_run_or_lead_is_refused(tmp_path):
+    (tmp_path / "record.dpgen").write_text("0 0\n")
+    with pytest.raises(RecordError, match="not supported yet"):
+        Record.open(Workdir(tmp_path)).compare()
+    (tmp_path / "record.dpgen").unlink()
+    filled(tmp_path, [(0, "train")])
+    with (tmp_path / "record.dpgen").open("a") as stream:
+        stream.write("0 3\n")
+    with pytest.raises(RecordError, match="DP-GEN went on"):
+        Record.open(Workdir(tmp_path)).compare()
+
+
+def test_status_shows_the_stage_in_progress(tmp_path):
+    record = filled(tmp_path, [(0, "train")])
+    record.start(0, "explore")
+    found = status.collect(Workdir(tmp_path))
+    assert found.current == "0 explore"
+    assert found.rows[0].seconds == {"train": 1.5}
+
+
+def test_ledger_keeps_the_last_word(tmp_path):
+    ledger = Ledger.open(tmp_path)
+    ledger.ran({"a": ("d1", 0, 2.0), "b": ("d2", None, 0.0)}, 1, {})
+    ledger.judged("a", {"frames": 3})
+    ledger.judged("b", Failure("killed", Retry.NOW, "x"))
+    ledger.ran({"b": ("d2", 0, 1.0)}, 2, {})
+    with (tmp_path / "ledger.jsonl").open("a") as stream:
+        stream.write('{"event": "judged", "task": "b", "do')  # the driver dies here
+    again = Ledger.open(tmp_path)
+    assert again.attempt == 2
+    assert again.entries["a"].done
+    assert again.entries["b"].verdict is None
+    again.judged("b", {"frames": 4})
+    assert Ledger.open(tmp_path).entries["b"].verdict == {"frames": 4}
+
+
+def test_digest_is_of_contents_and_command_alone(tmp_path):
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("1")
+    digests = Digests()
+    first = digests.of_inputs("dp train", [("x", tmp_path / "a")])
+    assert digests.of_inputs("dp train", [("x", tmp_path / "b")]) == first
+    assert digests.of_inputs("dp train --y", [("x", tmp_path / "a")]) != first
+    assert digests.of_inputs("dp train", [("y", tmp_path / "a")]) != first
+    (tmp_path / "a").write_text("22")
+    assert digests.of_inputs("dp train", [("x", tmp_path / "a")]) != first
+    with pytest.raises(DispatchError, match="cannot be read"):
+        digests.of_inputs("", [("x", tmp_path / "missing")])
+
+
+def start_wrapper(folder, script, attempt=1, digest="d"):
+    (folder / ".al.sh").write_text(wrapper.text(".al", script, "log", None))
+    return subprocess.Popen(["bash", ".al.sh", digest, str(attempt)], cwd=folder)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_wrapper_says_how_the_command_ended(tmp_path, code):
+    assert start_wrapper(tmp_path, f"echo out; echo err >&2\nexit {code}").wait(10) == 0
+    assert wrapper.read_status(tmp_path / ".al.status").code == code
+    assert (tmp_path / "log").read_text() == "out\nerr\n"
+    assert not (tmp_path / ".al.lock").exists()
+
+
+def test_wrapper_runs_an_attempt_once_and_another_again(tmp_path):
+    for attempt in (1, 1, 2):
+        start_wrapper(tmp_path, "echo run", attempt).wait(10)
+    start_wrapper(tmp_path, "echo run", 2, "other").wait(10)
+    assert (tmp_path / "log").read_text() == "run\n" * 3
+
+
+def test_two_copies_do_not_run_beside_each_other(tmp_path):
+    script = "echo start; sleep 1; echo end"
+    copies = [start_wrapper(tmp_path, script) for _ in range(3)]
+    assert [copy.wait(30) for copy in copies] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "start\nend\n"
+
+
+def test_lock_of_a_killed_wrapper_is_held_while_its_command_lives(tmp_path):
+    first = start_wrapper(tmp_path, "echo start; sleep 3; echo end")
+    while not (tmp_path / ".al.lock" / "owner").exists():
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    assert start_wrapper(tmp_path, "echo again", 2).wait(60) == 0
+    assert (tmp_path / "log").read_text() == "start\nend\nagain\n"
+
+
+def test_terminated_wrapper_ends_its_command_and_says_so(tmp_path):
+    process = start_wrapper(tmp_path, "sleep 60 & sleep 60; echo not reached")
+    while not (tmp_path / ".al.lock" / "owner").exists():
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.terminate()
+    process.wait(20)
+    assert wrapper.read_status(tmp_path / ".al.status").code > 128
+    assert "not reached" not in (tmp_path / "log").read_text()
+
+
+def test_one_driver_at_a_time(tmp_path):
+    file = tmp_path / "al.lock"
+    code = "import time; from pathlib import Path; from activelearn import lock\n"
+    code += f"with lock.hold(Path({str(file)!r})): time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code])
+    while not (file.exists() and file.read_text()):
+        time.sleep(0.02)
+    with pytest.raises(ActiveLearnError, match=f"process {other.pid}"), lock.hold(file):
+        pass
+    other.kill()
+    other.wait()
+    with lock.hold(file):  # its holder is dead
+        assert json.loads(file.read_text())["pid"] == os.getpid()
+    assert not file.exists()
+
+
+def test_lock_of_another_computer_counts_until_it_is_silent(tmp_path):
+    file = tmp_path / "al.lock"
+    file.write_text(json.dumps({"host": "elsewhere", "pid": 1, "boot": "", "start": ""}))
+    with pytest.raises(ActiveLearnError, match="elsewhere"), lock.hold(file):
+        pass
+    past = time.time() - lock.DEAD - 1
+    os.utime(file, (past, past))
+    with lock.hold(file):
+        pass
