@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -134,8 +135,13 @@ def test_digest_is_of_contents_and_command_alone(tmp_path):
 
 
 def start_wrapper(folder, script, attempt=1, digest="d"):
-    (folder / ".al.sh").write_text(wrapper.text(".al", script, "log", None))
+    (folder / ".al.sh").write_text(wrapper.text(".al", script, "log", None))  # in place, as an upload does
     return subprocess.Popen(["bash", ".al.sh", digest, str(attempt)], cwd=folder)
+
+
+def command_started(folder):
+    lock_file = folder / ".al.lock"
+    return lock_file.exists() and len(lock_file.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -155,14 +161,31 @@ def test_wrapper_runs_an_attempt_once_and_another_again(tmp_path):
 
 def test_two_copies_do_not_run_beside_each_other(tmp_path):
     script = "echo start; sleep 1; echo end"
-    copies = [start_wrapper(tmp_path, script) for _ in range(3)]
-    assert [copy.wait(30) for copy in copies] == [0, 0, 0]
+    copies = [start_wrapper(tmp_path, script) for _ in range(8)]
+    assert [copy.wait(30) for copy in copies] == [0] * 8
+    assert (tmp_path / "log").read_text() == "start\nend\n"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".al.sh", ".al.status", "log"]
+
+
+def test_many_copies_clear_the_lock_of_a_killed_one_once(tmp_path):
+    first = start_wrapper(tmp_path, "sleep 60")
+    while not command_started(tmp_path):
+        time.sleep(0.02)
+    group = int((tmp_path / ".al.lock").read_text().split()[-1])
+    first.kill()
+    first.wait()
+    os.killpg(group, signal.SIGKILL)
+    text = wrapper.text(".al", "echo start; sleep 1; echo end", "log", None)
+    (tmp_path / ".al.sh").write_text(text)
+    command = ["bash", ".al.sh", "d", "2"]
+    copies = [subprocess.Popen(command, cwd=tmp_path) for _ in range(8)]
+    assert [copy.wait(30) for copy in copies] == [0] * 8
     assert (tmp_path / "log").read_text() == "start\nend\n"
 
 
 def test_lock_of_a_killed_wrapper_is_held_while_its_command_lives(tmp_path):
     first = start_wrapper(tmp_path, "echo start; sleep 3; echo end")
-    while not (tmp_path / ".al.lock" / "owner").exists():
+    while not command_started(tmp_path):
         time.sleep(0.02)
     first.kill()
     first.wait()
@@ -172,7 +195,7 @@ def test_lock_of_a_killed_wrapper_is_held_while_its_command_lives(tmp_path):
 
 def test_terminated_wrapper_ends_its_command_and_says_so(tmp_path):
     process = start_wrapper(tmp_path, "sleep 60 & sleep 60; echo not reached")
-    while not (tmp_path / ".al.lock" / "owner").exists():
+    while not command_started(tmp_path):
         time.sleep(0.02)
     time.sleep(0.2)
     process.terminate()

@@ -16,20 +16,35 @@ STALE_MINUTES = 10
 
 _TEMPLATE = """\
 # Written by activelearn. Usage: bash {stem}.sh DIGEST ATTEMPT
+{{  # bash reads all of it before it starts: a copy that arrives later cannot change what runs
 tag="$1 $2"
+me={stem}.lock.$(uname -n).$$
 ended() {{ [ "$(cut -d' ' -f1,2 {stem}.status 2>/dev/null)" = "$tag" ]; }}
-abandoned() {{
-    read -r host pid < {stem}.lock/owner 2>/dev/null || host=
-    if [ "$host" = "$(uname -n)" ]; then ! kill -0 -- "-$pid" 2>/dev/null; return; fi
-    [ -z "$(find {stem}.lock -prune -mmin -{minutes} 2>/dev/null)" ]
+abandoned() {{  # the wrapper that holds the lock and the command under it are both gone
+    host= holder= group=
+    {{ read -r host holder; read -r group; }} 2>/dev/null < {stem}.lock
+    [ -n "$holder" ] || return 1
+    if [ "$host" = "$(uname -n)" ]; then
+        ! kill -0 "$holder" 2>/dev/null && {{ [ -z "$group" ] || ! kill -0 -- "-$group" 2>/dev/null; }}
+    else
+        [ -z "$(find {stem}.lock -mmin -{minutes} 2>/dev/null)" ]
+    fi
+}}
+clear_lock() {{  # one copy at a time, and each looks again: nobody removes the lock of a living one
+    find {stem}.clearing -prune -mmin +{minutes} -exec rmdir {{}} \\; 2>/dev/null
+    mkdir {stem}.clearing 2>/dev/null || return 0
+    abandoned && rm -f {stem}.lock
+    rmdir {stem}.clearing
 }}
 ended && exit 0
-until mkdir {stem}.lock 2>/dev/null; do
-    if abandoned; then rm -rf {stem}.lock; continue; fi
+echo "$(uname -n) $$" > "$me"
+until ln "$me" {stem}.lock 2>/dev/null; do
+    abandoned && clear_lock && continue
     sleep 2
-    ended && exit 0
+    if ended; then rm -f "$me"; exit 0; fi
 done
-if ended; then rm -rf {stem}.lock; exit 0; fi
+rm -f "$me"
+if ended; then rm -f {stem}.lock; exit 0; fi
 start=$(date +%s)
 set -m  # the command gets a process group of its own: what it started can be found and ended with it
 (
@@ -37,17 +52,18 @@ set -m  # the command gets a process group of its own: what it started can be fo
 ) {redirect} &
 pid=$!
 set +m
-echo "$(uname -n) $pid" > {stem}.lock/owner
+echo "$pid" >> {stem}.lock
 trap 'kill -- "-$pid" 2>/dev/null' TERM INT HUP
-( while kill -0 -- "-$pid" 2>/dev/null; do touch {stem}.lock; sleep 10; done ) >/dev/null 2>&1 &
+( while kill -0 -- "-$pid" 2>/dev/null; do touch -c {stem}.lock; sleep 10; done ) >/dev/null 2>&1 &
 beat=$!
 wait "$pid"; code=$?
 while kill -0 "$pid" 2>/dev/null; do wait "$pid"; code=$?; done
 kill "$beat" 2>/dev/null
 kill -KILL -- "-$pid" 2>/dev/null
 echo "$tag $code $(( $(date +%s) - start ))" > {stem}.status.new && mv {stem}.status.new {stem}.status
-rm -rf {stem}.lock
+rm -f {stem}.lock
 exit 0
+}}
 """
 
 
