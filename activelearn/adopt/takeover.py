@@ -18,7 +18,7 @@ from activelearn.record import Done, Position, Record
 
 log = logging.getLogger(__name__)
 
-LEFTOVERS = ("checkpoint", "model.ckpt*", "dpgen.restart.*", "log.lammps")
+LEFTOVERS = ("checkpoint", "model.ckpt-*", "dpgen.restart.*", "log.lammps")
 """Files of interrupted tasks that DP-GEN does not fetch and that a task can be continued from."""
 INPUTS = {"train": "input.json", "explore": "input.lammps"}
 """The input of a task of DP-GEN, which is kept under another name where ours takes its place."""

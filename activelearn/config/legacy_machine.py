@@ -131,7 +131,7 @@ def _machine(old: Raw) -> Raw:
 
 def _resources(old: Raw, batch: str) -> tuple[Raw, str]:
     """Return today's resources, and the text that starts the program under MPI, if that was asked for."""
-    new: Raw = {"number_node": 1, "cpu_per_node": 1, "gpu_per_node": 0, "queue_name": "", "group_size": 1}
+    new: Raw = {"number_node": 1, "cpu_per_node": 1, "gpu_per_node": 0, "queue_name": ""}
     new |= {RENAMED[key]: value for key, value in old.items() if key in RENAMED}
     new |= {key: old[key] for key in KEPT if old.get(key)}
     flags = []

@@ -215,9 +215,10 @@ def inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str]
             told = True
         time.sleep(wait)
         wait = min(LONGEST_WAIT, 1.5 * wait)
-    for task in submission.belonging_tasks:
-        task.backward_files = [*task.backward_files, *also]
     with _quiet():
+        _fetch(submission)
+        for task in submission.belonging_tasks:  # apart: files are moved, and a promised one may link to one of these
+            task.backward_files = list(also)
         _fetch(submission)
         return frozenset(
             task.task_work_path for task in submission.belonging_tasks if task.has_finished_tag(machine.context)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,13 +52,18 @@ def follow(folder: Path, root: Path, section: Section, also: Sequence[str]) -> f
             "what DP-GEN may have left on %s is not looked at: tasks that did not come back run again",
             section.machine["context_type"],
         )
+    shell = str(section.machine["batch_type"]).lower() == "shell"
     for home in _homes(folder, root, section):
         records = [file for file in sorted(home.glob("*.json")) if _is_ours(file, folder)]
         if not records:
-            _refuse_untraceable(home, str(section.machine["batch_type"]).lower() == "shell")
+            done |= _unrecorded(home, folder, shell)
+        if shell:
+            _wait_for_processes(home)
         for file in records:
             log.info("DP-GEN left a submission in %s", home)
             done |= hpc.inherit(json.loads(file.read_text()), file.stem, root, also)
+        if home != folder and records:
+            log.info("all of it is in %s now; %s is not needed any more", folder, home)
     return frozenset(done)
 
 
@@ -89,20 +96,49 @@ def _points_to(home: Path, folder: Path) -> bool:
     return any(file.is_symlink() and file.resolve().is_relative_to(target) for file in home.glob("*/*"))
 
 
-def _refuse_untraceable(home: Path, shell: bool) -> None:
-    """Stop at jobs that DP-GEN submitted and wrote down nowhere: it was killed while it submitted."""
-    alive = []
-    for file in sorted(home.glob(f"*{JOB_ID}")):
-        number = file.read_text().strip()
-        if not (home / file.name.replace(JOB_ID, "_job_tag_finished")).exists() and (not shell or _lives(number)):
-            alive.append((number, file))
-    if alive:
-        numbers = ", ".join(number for number, _ in alive)
+def _unrecorded(home: Path, folder: Path, shell: bool) -> frozenset[str]:
+    """Wait for jobs that DP-GEN submitted and wrote down nowhere, as it was killed in between; keep what they left."""
+    numbers = {file: file.read_text().strip() for file in sorted(home.glob(f"*{JOB_ID}"))}
+    out = {
+        file: number
+        for file, number in numbers.items()
+        if not (home / file.name.replace(JOB_ID, "_job_tag_finished")).exists()
+    }
+    if out and not shell:
         raise DispatchError(
-            f"DP-GEN was killed while it submitted jobs in {home}: {numbers} may be running, and it did not write"
-            f" them down\n    -> end them or wait, then delete {home}/*{JOB_ID} and type the same command again"
+            f"DP-GEN was killed while it submitted jobs in {home} and did not write them down:"
+            f" {', '.join(out.values())} may be running\n"
+            f"    -> end them or wait for their end, then delete {home}/*{JOB_ID} and type the same command again"
         )
+    if shell:
+        _wait_for_processes(home)
+    if home != folder:
+        for file in home.glob("*/**/*"):
+            target = folder / file.relative_to(home)
+            if file.is_file() and not file.is_symlink() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+    for file in numbers:
+        file.unlink()
+    return frozenset(tag.parent.name for tag in home.glob("*/*_task_tag_finished"))
 
 
-def _lives(number: str) -> bool:
-    return number.isdigit() and Path(f"/proc/{number}").exists()
+def _wait_for_processes(home: Path) -> None:
+    """Wait until no process works in a folder: what a killed job started may outlive it."""
+    told = False
+    while _busy(home):
+        if not told:
+            log.info("waiting for what DP-GEN started and what still works in %s", home)
+        told = True
+        time.sleep(1)
+
+
+def _busy(home: Path) -> bool:
+    """Return whether a process of this computer works in a folder or below it."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(home.resolve()):
+                return True
+        except OSError:
+            continue  # it ended, or is somebody else's
+    return False

@@ -1,5 +1,6 @@
 """Runs of DP-GEN itself: a project both engines can run, and drivers that are watched, copied or killed."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -43,6 +44,7 @@ def project(root, context="LazyLocalContext"):
     made.param.update(
         fp_style="vasp", fp_pp_path="potcars", fp_pp_files=["Cu"], fp_incar="INCAR", model_devi_clean_traj=False
     )
+    made.param["default_training_param"]["training"].update(numb_steps=200, disp_freq=50, save_freq=50)
     vasp = root / "vasp.sh"
     vasp.write_text(f"#!/bin/bash\nsleep ${{VASP_SLEEP:-0}}\nexec {shlex.quote(sys.executable)} {STANDIN}\n")
     vasp.chmod(0o755)
@@ -82,11 +84,22 @@ def kill_when(root, condition, with_jobs, **environment):
             assert time.monotonic() < deadline, "the moment to kill never came"
             time.sleep(0.01)
     finally:
-        if with_jobs:
-            os.killpg(process.pid, signal.SIGKILL)
-        elif process.poll() is None:
-            process.kill()
+        process.kill()
         process.wait()
+        for number in working_below(root) if with_jobs else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+
+def working_below(root):
+    """Return the processes whose folder is below the run's: the jobs and what they started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            folder = (process / "cwd").readlink()
+            if folder != root and folder.is_relative_to(root):
+                found.append(int(process.name))
+    return found
 
 
 def lines(root):
