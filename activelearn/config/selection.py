@@ -127,23 +127,23 @@ class Selection(Settings):
         for system in systems:
             for kind, unit in (("f", "eV/A"), ("v", "eV")):
                 values: list[float] = []
-                for name in (f"model_devi_{kind}_trust_lo", f"model_devi_{kind}_trust_hi"):
+                names = [f"model_devi_{kind}_trust_{end}" for end in ("lo", "hi")]
+                places = [name if getattr(job, name) is None else f"{where}.{name}" for name in names]
+                for name, place in zip(names, places, strict=True):
                     try:
                         values.append(self.trust(name, job, system))
                     except LookupError:
-                        own = getattr(job, name)
-                        if list(_aliens(getattr(self, name) if own is None else own, n_systems)):
+                        level = getattr(self if place == name else job, name)
+                        if list(_aliens(level, n_systems)):
                             continue  # most likely one mistake, and told already
                         message = f"no {name} for system {system}, which {where} explores"
-                        yield Problem(
-                            file, name if own is None else f"{where}.{name}", message, f'add "{system}": <{unit}>'
-                        )
+                        yield Problem(file, place, message, f'add "{system}": <{unit}>')
                 if len(values) < 2 or self.model_devi_adapt_trust_lo:
                     continue
                 lo, hi = values
                 if not (0 <= lo < hi or (kind == "v" and lo >= OFF)):
                     message = f"lower trust level {lo} is not below the upper one {hi} {unit} (system {system})"
-                    yield Problem(file, f"model_devi_{kind}_trust_lo", message, "swap them, or write 0 <= lo < hi")
+                    yield Problem(file, places[0], message, "swap them, or write 0 <= lo < hi")
 
 
 def _one_per_system(file: str, where: str, level: Level | None, n_systems: int) -> Iterator[Problem]:
