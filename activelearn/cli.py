@@ -145,13 +145,13 @@ def status(as_json: bool, directory: Path) -> None:
 @workdir_option
 def collect(param: Path, output: Path, fmt: str, initial: bool, directory: Path) -> None:
     """Write the data set of a run into one place."""
-    from activelearn.config import decode
+    from activelearn.config import decode, legacy
     from activelearn.config.base import keys
     from activelearn.config.param import Param
     from activelearn.report import collect as report
     from activelearn.workdir import Workdir
 
-    raw = decode.read(param)
+    raw, _ = legacy.param(decode.read(param), str(param))
     shared = {key: value for key, value in raw.items() if key in keys(Param)}
     found, problems = decode.settings(shared, [Param], str(param))
     settings = found.get(Param)

@@ -18,10 +18,10 @@ exit $code
 """
 
 
-def wrap(folder: Path, log: Path) -> dict:
-    """Make counting `dp`, `lmp` and `python` in `folder`; return them by section of machine.json."""
+def wrap(folder: Path, log: Path, **other: str) -> dict:
+    """Make counting `dp`, `lmp` and `python`, or `other` programs, in `folder`; return them by section."""
     folder.mkdir(parents=True, exist_ok=True)
-    programs = {"train": shutil.which("dp"), "model_devi": shutil.which("lmp"), "fp": sys.executable}
+    programs = {"train": shutil.which("dp"), "model_devi": shutil.which("lmp"), "fp": sys.executable, **other}
     commands = {}
     for section, program in programs.items():
         file = folder / section

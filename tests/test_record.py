@@ -32,7 +32,7 @@ def test_record_survives_a_new_start(tmp_path):
     again = Record.open(Workdir(tmp_path))
     assert again.get(0, "label") == Done(0, "label", {"n": 0}, 1.5)
     assert again.get(1, "explore") is None
-    again.compare()
+    again.ahead()
     assert (tmp_path / "record.dpgen").read_text().splitlines() == [f"0 {n}" for n in range(9)] + ["1 0", "1 1", "1 2"]
 
 
@@ -70,7 +70,7 @@ def test_mirror_is_completed_after_a_crash(tmp_path):
     file.write_text(whole[: whole.index("0 5")])
     past = time.time() - 100
     os.utime(file, (past, past))
-    Record.open(Workdir(tmp_path)).compare()
+    Record.open(Workdir(tmp_path)).ahead()
     assert file.read_text() == whole
 
 
@@ -81,19 +81,19 @@ def test_mirror_rolled_back_by_hand_is_refused(tmp_path):
     future = time.time() + 100
     os.utime(file, (future, future))
     with pytest.raises(RecordError, match=r"delete .*record\.dpgen"):
-        Record.open(Workdir(tmp_path)).compare()
+        Record.open(Workdir(tmp_path)).ahead()
 
 
 def test_dpgen_run_or_lead_is_refused(tmp_path):
     (tmp_path / "record.dpgen").write_text("0 0\n")
     with pytest.raises(RecordError, match="not supported yet"):
-        Record.open(Workdir(tmp_path)).compare()
+        Record.open(Workdir(tmp_path)).ahead()
     (tmp_path / "record.dpgen").unlink()
     filled(tmp_path, [(0, "train")])
     with (tmp_path / "record.dpgen").open("a") as stream:
         stream.write("0 3\n")
     with pytest.raises(RecordError, match="DP-GEN went on"):
-        Record.open(Workdir(tmp_path)).compare()
+        Record.open(Workdir(tmp_path)).ahead()
 
 
 def test_status_shows_the_stage_in_progress(tmp_path):

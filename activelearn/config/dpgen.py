@@ -8,11 +8,9 @@ LATER = frozenset(
         "training_reuse_iter",
         "training_reuse_old_ratio",
         "training_reuse_numb_steps",
-        "training_reuse_stop_batch",
         "training_reuse_start_lr",
         "training_reuse_start_pref_e",
         "training_reuse_start_pref_f",
-        "training_reuse_decay_steps",
         "training_init_model",
         "training_iter0_model_path",
         "training_finetune_model",
@@ -21,15 +19,8 @@ LATER = frozenset(
         "one_h5",
         "model_devi_activation_func",
         "srtab_file_path",
-        "train_param",
-        "init_multi_systems",
-        "model_devi_taut",
-        "model_devi_taup",
-        "model_devi_neidelay",
         "model_devi_plumed",
         "model_devi_plumed_path",
-        "model_devi_e_trust_lo",
-        "model_devi_e_trust_hi",
         "use_relative",
         "epsilon",
         "use_relative_v",
@@ -77,8 +68,6 @@ LATER = frozenset(
 
 NEUTRAL = {
     "mlp_engine": "dp",
-    "model_devi_e_trust_lo": 1e10,
-    "model_devi_e_trust_hi": 1e10,
 }
 """Keys of LATER at the value that asks for nothing we do not do anyway."""
 
@@ -92,16 +81,7 @@ JOB_LATER = frozenset(
         "taut",
         "taup",
         "nbeads",
-        "ens",
-        "Ts",
-        "Ps",
-        "t_freq",
-        "traj_freq",
-        "pka_e",
         "skip_training",
-        "skip_train",
-        "sk_tr",
-        "s_t",
         "restart_from_iter",
         "lambdas",
         "times",
@@ -109,11 +89,8 @@ JOB_LATER = frozenset(
 )
 """Keys of one exploration job that DP-GEN reads and we do not."""
 
-SECTION_LATER = frozenset({"export_command", "python_path", "source_list"})
+SECTION_LATER = frozenset({"export_command", "source_list"})
 """Keys of a section of machine.json that DP-GEN reads and we do not."""
-
-FLAT_MACHINE = ("deepmd_path", "train_machine", "train_resources", "model_devi_machine", "fp_machine", "fp_resources")
-"""Keys that give away a machine file of DP-GEN before 0.9."""
 
 REFUSED_ENGINES = {
     "fp_style": ("siesta", "pwmat", "cpx", "amber/diff"),
