@@ -132,9 +132,9 @@ WRONG = {
     "misspelt criterion": (top(fp_skip_bad_box="length_ratio:5;hight_ratio:5"), "fp_skip_bad_box", "'height_ratio'"),
     "criterion without number": (top(fp_skip_bad_box="length_ratio"), "fp_skip_bad_box", "positive number"),
     "criterion with a word": (top(fp_skip_bad_box="min_distance:near"), "fp_skip_bad_box", "'near'"),
-    "criterion with commas": (top(fp_skip_bad_box="length_ratio:5,height_ratio:5"), "fp_skip_bad_box", "positive number"),
+    "criterion with commas": (top(fp_skip_bad_box="length_ratio:5,tilt_ratio:5"), "fp_skip_bad_box", "positive number"),
     "no vacuum": (top(fp_cluster_vacuum=0), "fp_cluster_vacuum", "greater than 0"),
-    "more than all": (top(model_devi_perc_candi_f=120.0), "model_devi_perc_candi_f", "100"),
+    "negative share": (top(model_devi_perc_candi_f=-1.0), "model_devi_perc_candi_f", "greater than"),
     "negative number of candidates": (top(model_devi_numb_candi_v=-1), "model_devi_numb_candi_v", "greater than"),
     "job's level of a system missing": (
         job(model_devi_f_trust_hi={}), "model_devi_jobs[0].model_devi_f_trust_hi", '"0"',

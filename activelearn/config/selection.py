@@ -58,9 +58,9 @@ class Selection(Settings):
     """Adaptive: at least this many candidates per system for their force deviation."""
     model_devi_numb_candi_v: NonNegativeInt = 0
     """Adaptive: at least this many candidates per system for their virial deviation."""
-    model_devi_perc_candi_f: Annotated[float, Field(ge=0, le=100)] = 0.0
+    model_devi_perc_candi_f: Annotated[float, Field(ge=0)] = 0.0
     """Adaptive: at least this share of the frames that did not fail for their force deviation, percent."""
-    model_devi_perc_candi_v: Annotated[float, Field(ge=0, le=100)] = 0.0
+    model_devi_perc_candi_v: Annotated[float, Field(ge=0)] = 0.0
     """Adaptive: at least this share of the frames that did not fail for their virial deviation, percent."""
     fp_task_max: NonNegativeInt
     """Most frames labelled per iteration and system."""
