@@ -29,16 +29,6 @@ LATER = frozenset(
         "lmp_d3",
         "lmp_neigh_modify_one",
         "mlp_engine",
-        "model_devi_adapt_trust_lo",
-        "model_devi_numb_candi_f",
-        "model_devi_numb_candi_v",
-        "model_devi_perc_candi_f",
-        "model_devi_perc_candi_v",
-        "fp_accurate_threshold",
-        "fp_accurate_soft_threshold",
-        "detailed_report_make_fp",
-        "fp_skip_bad_box",
-        "fp_cluster_vacuum",
         "use_clusters",
         "cluster_cutoff",
         "cluster_cutoff_hard",
@@ -78,9 +68,6 @@ LATER = frozenset(
 
 NEUTRAL = {
     "mlp_engine": "dp",
-    "fp_accurate_threshold": 1,
-    "fp_accurate_soft_threshold": 1,
-    "detailed_report_make_fp": True,
 }
 """Keys of LATER at the value that asks for nothing we do not do anyway."""
 
@@ -95,7 +82,6 @@ JOB_LATER = frozenset(
         "taup",
         "nbeads",
         "skip_training",
-        "task_min",
         "restart_from_iter",
         "lambdas",
         "times",
