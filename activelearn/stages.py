@@ -31,7 +31,6 @@ from activelearn.label.values import Picked
 from activelearn.project import Project
 from activelearn.select import box, health, pick, trust
 from activelearn.select.frames import Frames, gather
-from activelearn.select.pick import Quota
 from activelearn.select.summary import summary, warnings
 from activelearn.select.trust import Kind, Levels
 from activelearn.train import data as training_data
@@ -160,7 +159,7 @@ def select(project: Project, iteration: int) -> Steps:
     place, param = project.workdir.iteration(iteration), project.param
     job, healthy = param.model_devi_jobs[iteration], param.activelearn.health
     runs = [Run(**run) for run in json.loads(place.runs.read_text())]
-    quota = Quota(param.fp_task_max, job.task_min, param.soft_threshold, param.fp_accurate_threshold)
+    quota = pick.quota_of(param, job)
     systems: dict[str, Any] = {}
     picked: list[dict[str, Any]] = []
     place.label.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from activelearn.explore.values import Run
 from activelearn.files import write_atomic
 from activelearn.project import Project
 from activelearn.record import Position, Record
+from activelearn.select.pick import quota_of
 from activelearn.train import data as training_data
 
 log = logging.getLogger(__name__)
@@ -123,10 +124,14 @@ def _select(project: Project, _record: Record, iteration: int) -> Result | None:
     systems: dict[str, Any] = {}
     picked: list[dict[str, Any]] = []
     labels = sorted(folder for folder in place.label.glob("task.*") if folder.is_dir())
-    for system in project.param.model_devi_jobs[iteration].sys_idx:
+    job = project.param.model_devi_jobs[iteration]
+    audited = any(place.label.glob("candidate.*"))
+    for system in sorted(job.sys_idx):
         frames = {kind: _audit(place.audit(kind, system)) for kind in ("candidate", "rest_accurate", "rest_failed")}
         mine = [folder for folder in labels if _system(folder.name) == system]
-        refs = dict(_picks(mine, frames["candidate"], project.param.fp_task_max, place.root.name))
+        total = sum(map(len, frames.values()))
+        most = quota_of(project.param, job).most(len(frames["rest_accurate"]) / max(1, total))
+        refs = dict(_picks(mine, frames["candidate"][:most], place.root.name))
         if len(refs) < len(mine):
             log.warning("system %03d: it cannot be told which frames DP-GEN picked; selecting again", system)
             return None
@@ -140,16 +145,15 @@ def _select(project: Project, _record: Record, iteration: int) -> Result | None:
             }
             for name, ref in refs.items()
         ]
-        systems[f"{system:03d}"] = {
-            "accurate": len(frames["rest_accurate"]),
-            "candidate": len(frames["candidate"]),
-            "failed": len(frames["rest_failed"]),
-            "picked": len(mine),
-            "rejected": 0,
-        }
+        systems[f"{system:03d}"] = {"picked": len(mine), "rejected": 0}
+        if audited:  # with detailed_report_make_fp false DP-GEN writes nothing about the others
+            kinds = {kind.removeprefix("rest_"): len(rows) for kind, rows in frames.items()}
+            systems[f"{system:03d}"] |= kinds
     write_atomic(place.picked, json.dumps(picked, indent=1))
     totals = {
-        kind: sum(item[kind] for item in systems.values()) for kind in ("accurate", "candidate", "failed", "picked")
+        kind: sum(item[kind] for item in systems.values())
+        for kind in ("accurate", "candidate", "failed", "picked")
+        if all(kind in item for item in systems.values())
     }
     return {**totals, "systems": systems}
 
@@ -163,11 +167,9 @@ def _audit(file: Path) -> list[tuple[str, int]]:
     return [(words[0], int(words[1])) for words in map(str.split, lines) if len(words) >= 2 and words[1].isdigit()]
 
 
-def _picks(
-    labels: list[Path], candidates: list[tuple[str, int]], n_max: int, iteration: str
-) -> Iterator[tuple[str, FrameRef]]:
-    """Yield the frame each label is of: the link to its dump says it, or, of merged dumps, its rank among the picks."""
-    ranked = sorted(candidates[:n_max])
+def _picks(labels: list[Path], chosen: list[tuple[str, int]], iteration: str) -> Iterator[tuple[str, FrameRef]]:
+    """Yield the frame each label is of: its link says it, or, where dumps are merged, its rank among the chosen."""
+    ranked = sorted(chosen)
     for folder in labels:
         task = Path(_target(folder / "job.json")).parent.name
         dump = _target(folder / "conf.dump")

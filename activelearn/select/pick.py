@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from activelearn.config.param import ExplorationJob, Param
 from activelearn.data.frames import FrameRef
 from activelearn.files import write_lines_if_different
 from activelearn.select.frames import Frames
@@ -37,6 +38,11 @@ class Quota:
         if accurate >= self.none:
             return 0
         return int(self.n_max * (accurate - self.none) / (self.soft - self.none))
+
+
+def quota_of(param: Param, job: ExplorationJob) -> Quota:
+    """Return how many frames of each system an exploration job asks for."""
+    return Quota(param.fp_task_max, job.task_min, param.soft_threshold, param.fp_accurate_threshold)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from activelearn.adopt import finished
+from activelearn.record import Position, Record
 from tests import exploration
 from tests.exploration import HEADER, Frame
 
@@ -254,6 +256,17 @@ def test_the_same_frames_are_picked_and_numbered(both):
     assert n_holes > 50
 
 
+def assert_same_structure(atoms, poscar):
+    """The same cell, and positions that differ by lattice vectors at most."""
+    lines = poscar.splitlines()
+    cell = np.array([line.split() for line in lines[2:5]], dtype=float) * float(lines[1])
+    assert lines[7].lower().startswith("c")
+    coords = np.array([line.split()[:3] for line in lines[8 : 8 + len(atoms)]], dtype=float)
+    np.testing.assert_allclose(atoms.cell.array, cell, atol=1e-8)
+    shift = np.linalg.solve(cell.T, (atoms.positions - coords).T)
+    np.testing.assert_allclose(shift, np.round(shift), atol=1e-8)
+
+
 def test_the_picked_structures_are_the_same(both):
     """The frame we read for a label is the POSCAR that DP-GEN writes for it, from merged and from single files."""
     compared = {True: 0, False: 0}
@@ -264,12 +277,40 @@ def test_the_picked_structures_are_the_same(both):
         for item in ours.picked:
             folder = ours.project.workdir.root / item["task"]
             atoms = ours.project.explorer.frames(folder, [item["step"]], ["Cu"])[item["step"]]
-            lines = theirs["tasks"][item["label"]][1].splitlines()
-            cell = np.array([line.split() for line in lines[2:5]], dtype=float) * float(lines[1])
-            assert lines[7].lower().startswith("c")
-            coords = np.array([line.split()[:3] for line in lines[8 : 8 + len(atoms)]], dtype=float)
-            np.testing.assert_allclose(atoms.cell.array, cell, atol=1e-8)
-            shift = np.linalg.solve(cell.T, (atoms.positions - coords).T)
-            np.testing.assert_allclose(shift, np.round(shift), atol=1e-8)
+            assert_same_structure(atoms, theirs["tasks"][item["label"]][1])
             compared[param["model_devi_merge_traj"]] += 1
     assert min(compared.values()) > 20
+
+
+def test_what_dpgen_picked_is_recognised(both):
+    """`al run` goes on after DP-GEN's make_fp: each of its labelling tasks is known to be of the frame it is of."""
+    known = {True: 0, False: 0}
+    for param, theirs, ours in both:
+        place = ours.project.workdir.iteration(0)
+        ours.folder.rename(ours.folder.with_name("our.fp"))
+        (place.root.parent / "dpgen.fp").rename(place.label)
+        for link in place.label.glob("task.*/POTCAR"):
+            link.unlink()
+        try:
+            record = Record(ours.project.workdir)
+            found = finished.result(ours.project, record, Position(0, 6), 0, "select")
+            if found is None:  # without audit files nobody can tell the frames of merged dumps
+                assert param["model_devi_merge_traj"] and not param.get("detailed_report_make_fp", True)
+                continue
+            picked = json.loads(place.picked.read_text())
+            assert [item["label"] for item in picked] == sorted(theirs["tasks"])
+            for item in picked:
+                (atoms,) = ours.project.explorer.frames(
+                    ours.project.workdir.root / item["task"], [item["step"]], ["Cu"]
+                ).values()
+                assert_same_structure(atoms, theirs["tasks"][item["label"]][1])
+                known[param["model_devi_merge_traj"]] += 1
+            if theirs["audit"]:
+                assert [found[kind] for kind in ("accurate", "candidate", "failed")] == [
+                    sum(len(lines) for name, lines in theirs["audit"].items() if name.startswith(start))
+                    for start in ("rest_accurate", "candidate", "rest_failed")
+                ]
+        finally:
+            place.label.rename(place.root.parent / "dpgen.fp")
+            ours.folder.with_name("our.fp").rename(ours.folder)
+    assert min(known.values()) > 30

@@ -77,6 +77,8 @@ def test_killed_in_each_stage_and_back(dpgen, context, with_jobs, tmp_path):
             jobs.append(dict(jobs[0]))
             project.save()
         runs.kill_when(root, running(section, iteration), with_jobs, VASP_SLEEP="2")
+        if with_jobs:
+            counting.end_killed(log)
         driver.run(root)
         assert runs.lines(root)[-1] == f"{iteration + 1} 2"
     jobs.append(dict(jobs[0]))
