@@ -161,6 +161,16 @@ def collect(param: Path, output: Path, fmt: str, initial: bool, directory: Path)
     click.echo(f"{frames} frames written to {output} ({fmt})")
 
 
+@main.command()
+def schema() -> None:
+    """Print a JSON Schema of param.json, for editors: each key with its description, unit and default."""
+    import json
+
+    from activelearn import schema as builder
+
+    click.echo(json.dumps(builder.build(), indent=1))
+
+
 def _prepared(param: Path, machine: Path, directory: Path) -> tuple[Project, Report]:
     """Decode and check; all problems of both come together.
 
