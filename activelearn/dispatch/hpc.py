@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import random
@@ -169,6 +170,37 @@ def _submission(request: Mapping[str, Any], work_base: Path, section: Section) -
         task_list=tasks,
         continue_on_failure=True,
     )
+
+
+def remote_records(section: Section, root: Path) -> dict[str, Any] | None:
+    """Read the submissions' own files below remote_root of a machine that is reached by SSH.
+
+    Returns
+    -------
+    dict or None
+        Their contents by name (HASH), or None if the machine's folders cannot be looked into.
+
+    Raises
+    ------
+    DispatchError
+        The machine cannot be reached.
+    """
+    module = _dpdispatcher()
+    found: dict[str, Any] = {}
+    try:
+        with _quiet(), _same_random():
+            context = module.Machine.load_from_dict({**section.machine, "local_root": str(root)}).context
+        if not hasattr(context, "sftp"):
+            return None
+        for name in sorted(context.sftp.listdir(context.temp_remote_root)):
+            file = f"{context.temp_remote_root}/{name}/{name}.json"
+            with contextlib.suppress(FileNotFoundError, ValueError), context.sftp.open(file) as stream:
+                found[name] = json.loads(stream.read())
+    except Exception as error:
+        where = section.machine.get("remote_profile", {}).get("hostname", section.machine["context_type"])
+        message = f"what DP-GEN left on {where} cannot be looked at: {type(error).__name__}: {error}"
+        raise DispatchError(f"{message}\n    -> type the same command again when the machine can be reached") from error
+    return found
 
 
 def inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str]) -> frozenset[str]:

@@ -31,7 +31,7 @@ def follow(folder: Path, root: Path, section: Section, also: Sequence[str]) -> f
     root
         The run's folder.
     section
-        The section of machine.json that DP-GEN used; its remote_root is searched where it is on this computer.
+        The section of machine.json that DP-GEN used; its remote_root is searched.
     also
         Files to fetch beside those DP-GEN asked for: what an interrupted task can be continued from (patterns).
 
@@ -48,10 +48,7 @@ def follow(folder: Path, root: Path, section: Section, also: Sequence[str]) -> f
     done: set[str] = set()
     context = str(section.machine["context_type"]).lower().removesuffix("context")
     if context not in ("local", "lazylocal"):
-        log.warning(
-            "what DP-GEN may have left on %s is not looked at: tasks that did not come back run again",
-            section.machine["context_type"],
-        )
+        return _remote(folder, root, section, also)
     shell = str(section.machine["batch_type"]).lower() == "shell"
     for home in _homes(folder, root, section):
         records = [file for file in sorted(home.glob("*.json")) if _is_ours(file, folder)]
@@ -64,6 +61,21 @@ def follow(folder: Path, root: Path, section: Section, also: Sequence[str]) -> f
             done |= hpc.inherit(json.loads(file.read_text()), file.stem, root, also)
         if home != folder and records:
             log.info("all of it is in %s now; %s is not needed any more", folder, home)
+    return frozenset(done)
+
+
+def _remote(folder: Path, root: Path, section: Section, also: Sequence[str]) -> frozenset[str]:
+    """Do the same for a stage whose tasks run on another computer."""
+    records = hpc.remote_records(section, root)
+    if records is None:
+        where = section.machine["context_type"]
+        log.warning("what DP-GEN left on %s cannot be looked at: tasks that did not come back run again", where)
+        return frozenset()
+    done: set[str] = set()
+    for name, found in records.items():
+        if _describes(found, folder):
+            log.info("DP-GEN left a submission in %s/%s", section.machine.get("remote_root"), name)
+            done |= hpc.inherit(found, name, root, also)
     return frozenset(done)
 
 
@@ -82,12 +94,18 @@ def _homes(folder: Path, root: Path, section: Section) -> Iterator[Path]:
 def _is_ours(file: Path, folder: Path) -> bool:
     """Return whether a file describes a submission of this stage of this run, made by another program."""
     try:
-        found: Any = json.loads(file.read_text())
-        made_in, stage = Path(found["machine"]["local_root"]), found["work_base"]
-        jobs = found["belonging_jobs"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return _describes(json.loads(file.read_text()), folder)
+    except (OSError, ValueError):
         return False
-    return bool(jobs) and not Path(stage).is_absolute() and (made_in / stage).resolve() == folder.resolve()
+
+
+def _describes(found: Any, folder: Path) -> bool:
+    try:
+        made_in, stage = Path(found["machine"]["local_root"]), Path(found["work_base"])
+        jobs = found["belonging_jobs"]
+    except (KeyError, TypeError):
+        return False
+    return bool(jobs) and not stage.is_absolute() and (made_in / stage).resolve() == folder.resolve()
 
 
 def _points_to(home: Path, folder: Path) -> bool:

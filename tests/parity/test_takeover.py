@@ -1,12 +1,16 @@
 """Runs that DP-GEN began, stopped at any stage, and that `al run` goes on with; and the way back."""
 
+import os
+import re
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
 from activelearn.data import dataset
 from tests import counting, driver
+from tests.conftest import SHARED
 from tests.parity import runs
 
 STARTS_WITH = {"train": 0, "model_devi": 3, "fp": 6}
@@ -94,3 +98,45 @@ def test_killed_in_each_stage_and_back(dpgen, context, with_jobs, tmp_path):
         assert len(list(folder.glob("task.*"))) == 4
         frames = [frame for system in dataset.find(folder / "data.000") for frame in system.array("energy").ravel()]
         assert len(set(frames)) == 4
+
+
+@pytest.fixture
+def sshd(tmp_path):
+    """A real sshd on loopback; gives the remote_profile of machine.json."""
+    if shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("sshd is not installed (openssh-server)")
+    folder = tmp_path / "sshd"
+    scripts = SHARED / "scripts"
+    text = subprocess.run([scripts / "start-sshd.sh", folder], capture_output=True, text=True, check=True).stdout
+    values = dict(re.findall(r"(\w+)=(\S+)", text))
+    yield {
+        "hostname": "127.0.0.1",
+        "port": int(values["SSHD_PORT"]),
+        "username": values["SSHD_USER"],
+        "key_filename": values["SSHD_KEY"],
+        "look_for_keys": False,
+    }
+    subprocess.run([scripts / "stop-sshd.sh", folder], check=True)
+
+
+@pytest.mark.shared
+def test_jobs_behind_ssh_are_waited_for(dpgen, sshd, tmp_path):
+    project = runs.project(tmp_path / "run", "LocalContext")
+    root, log = project.root, project.root / "calls.log"
+    for section in ("train", "model_devi", "fp"):
+        project.machine[section]["machine"] |= {
+            "context_type": "SSHContext",
+            "remote_root": str(root / "work"),
+            "remote_profile": sshd,
+        }
+    project.save()
+
+    def training():
+        return log.exists() and len(counting.calls(log)) == 2 and list((root / "work").glob("*/*.json"))
+
+    runs.kill_when(root, training, with_jobs=False)
+    driver.kill_when(root, lambda: (0, "train") in driver.recorded(root))
+    found = counting.calls(log)
+    assert [call["arguments"].split()[1] for call in found] == ["train", "train", "freeze", "freeze"]
+    assert counting.overlapping(found) == []
+    assert "waiting for 2 job(s) that DP-GEN left running" in (root / "al.log").read_text()
