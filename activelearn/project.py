@@ -89,6 +89,8 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
         ),
         "fp_style": _engine(raw, "fp_style", None, LABELERS, LABELER_GROUP, param_path, problems),
     }
+    if any(raw.get(key) in dpgen.REFUSED_ENGINES[key] for key in engines):
+        raise ConfigError(problems)  # the rest of the file is about an engine that is not here
     trainer = plugins.load(TRAINERS, TRAINER_GROUP, "dp")
     explorer, labeler = engines["model_devi_engine"], engines["fp_style"]
     models = [Param, *(engine.Settings for engine in (trainer, explorer, labeler) if engine is not None)]
