@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from activelearn import stages
+from activelearn.config.machine import Section
 from activelearn.dispatch import batch
 from activelearn.dispatch.batch import Site
 from activelearn.project import Project
@@ -54,7 +56,7 @@ def _run_stage(project: Project, record: Record, iteration: int, stage: str) -> 
         section = project.machine.sections[stage]
         site = Site(project.workdir.root, section, project.param.activelearn.max_jobs, project.digests)
         batch.follow(folder, site)
-    result = _drive(_steps(project, record, iteration, stage), site)
+    result = _drive(_steps(project, record, iteration, stage), site, project.machine.export)
     seconds = (datetime.now(UTC) - started).total_seconds()
     return Done(iteration, stage, result, seconds, project.fingerprint(stage))
 
@@ -68,14 +70,19 @@ def _steps(project: Project, record: Record, iteration: int, stage: str) -> Step
     return stages.select(project, iteration) if stage == "select" else stages.label(project, iteration)
 
 
-def _drive(steps: Steps, site: Site | None) -> dict[str, Any]:
+def _drive(steps: Steps, site: Site | None, export: Section) -> dict[str, Any]:
     """Run each batch a stage yields and hand back what came of it, until it returns its result."""
     try:
         wanted = next(steps)
         while True:
             if site is None:
                 raise RuntimeError("a stage without a machine asked for tasks")
-            wanted = steps.send(batch.run(wanted, site))
+            if wanted.section == "export":
+                other = replace(site, section=export)
+                batch.follow(wanted.folder, other)
+                wanted = steps.send(batch.run(wanted, other))
+            else:
+                wanted = steps.send(batch.run(wanted, site))
     except StopIteration as stop:
         result: dict[str, Any] = stop.value
         return result

@@ -4,23 +4,7 @@ from __future__ import annotations
 
 LATER = frozenset(
     [
-        "use_ele_temp",
-        "training_reuse_iter",
-        "training_reuse_old_ratio",
-        "training_reuse_numb_steps",
-        "training_reuse_stop_batch",
-        "training_reuse_start_lr",
-        "training_reuse_start_pref_e",
-        "training_reuse_start_pref_f",
         "training_reuse_decay_steps",
-        "training_init_model",
-        "training_iter0_model_path",
-        "training_finetune_model",
-        "training_init_frozen_model",
-        "model_format",
-        "one_h5",
-        "model_devi_activation_func",
-        "srtab_file_path",
         "train_param",
         "init_multi_systems",
         "model_devi_taut",
@@ -37,7 +21,6 @@ LATER = frozenset(
         "model_devi_f_avg_relative",
         "lmp_d3",
         "lmp_neigh_modify_one",
-        "mlp_engine",
         "model_devi_adapt_trust_lo",
         "model_devi_numb_candi_f",
         "model_devi_numb_candi_v",
@@ -86,7 +69,6 @@ LATER = frozenset(
 """Top-level keys of param.json that DP-GEN reads and we do not (or not with the chosen engines)."""
 
 NEUTRAL = {
-    "mlp_engine": "dp",
     "fp_accurate_threshold": 1,
     "fp_accurate_soft_threshold": 1,
     "detailed_report_make_fp": True,
@@ -111,7 +93,6 @@ JOB_LATER = frozenset(
         "t_freq",
         "traj_freq",
         "pka_e",
-        "skip_training",
         "skip_train",
         "sk_tr",
         "s_t",
@@ -123,7 +104,7 @@ JOB_LATER = frozenset(
 )
 """Keys of one exploration job that DP-GEN reads and we do not."""
 
-SECTION_LATER = frozenset({"export_command", "python_path", "source_list"})
+SECTION_LATER = frozenset({"python_path", "source_list"})
 """Keys of a section of machine.json that DP-GEN reads and we do not."""
 
 FLAT_MACHINE = ("deepmd_path", "train_machine", "train_resources", "model_devi_machine", "fp_machine", "fp_resources")

@@ -49,6 +49,8 @@ class ExplorationJob(Settings):
     """MD steps."""
     ensemble: Literal["nve", "nvt", "npt", "npt-i", "npt-iso", "npt-a", "npt-aniso", "npt-t", "npt-tri"]
     """Thermodynamic ensemble; npt-i(so): one box length, npt-a(niso): three, npt-t(ri): three and the angles."""
+    skip_training: bool = False
+    """Do not train on what this iteration labels: the next one goes on with its models."""
     model_devi_f_trust_lo: Level | None = None
     """Lower trust level of the forces in this iteration, eV/A."""
     model_devi_f_trust_hi: Level | None = None
@@ -77,12 +79,15 @@ class Param(Settings):
 
     type_map: Annotated[list[str], Field(min_length=1)]
     """Elements, in the order that all data and input files use."""
+    use_ele_temp: Literal[0, 1, 2] = 0
+    """Electron temperature as a parameter of the models: 0 none, 1 of the frame (fparam), 2 of each atom (aparam)."""
     mass_map: list[Annotated[float, Field(gt=0)]] | Literal["auto"] = "auto"
     """Atomic masses in the order of type_map, u; "auto": standard atomic weights."""
     init_data_prefix: str = ""
     """Folder that init_data_sys is relative to."""
     init_data_sys: Annotated[list[str], Field(min_length=1)]
-    """Initial labelled data: folders in deepmd/npy form, searched for nested systems."""
+    """Initial labelled data: folders (deepmd/npy, also mixed) or HDF5 files (`FILE` or `FILE#/GROUP`), searched for
+    nested systems."""
     init_batch_size: list[BatchSize] | None = None
     """Training batch size of each entry of init_data_sys; "auto": at least 32 atoms."""
     sys_configs_prefix: str = ""
