@@ -85,7 +85,7 @@ def train(project: Project, iteration: int, previous: Mapping[str, Any] | None) 
     export = trainer.export(job)
     if export is not None:
         _all_trained(folder, (yield export))
-    for name, target in trainer.links().items():
+    for name, target in trainer.links(folder).items():
         relative_link(folder / name, folder / target)
     models = [outcome.done[f"{number:03d}"] for number in range(trainer.n_models)]
     errors = {

@@ -25,6 +25,14 @@ def _number_as_list(value: object) -> object:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _all_auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
+BatchSizes = Annotated[list[BatchSize] | None, BeforeValidator(_all_auto)]
+"""A batch size for each system, or "auto" for all."""
+
+
 def level_of(level: Level, system: int) -> float | None:
     """Return the trust level of one entry of sys_configs, None where none is given."""
     if isinstance(level, dict):
@@ -88,7 +96,7 @@ class Param(Settings):
     init_data_sys: Annotated[list[str], Field(min_length=1)]
     """Initial labelled data: folders (deepmd/npy, also mixed) or HDF5 files (`FILE` or `FILE#/GROUP`), searched for
     nested systems."""
-    init_batch_size: list[BatchSize] | None = None
+    init_batch_size: BatchSizes = None
     """Training batch size of each entry of init_data_sys; "auto": at least 32 atoms."""
     sys_configs_prefix: str = ""
     """Folder that sys_configs is relative to."""
@@ -96,7 +104,7 @@ class Param(Settings):
     """Starting structures: for each system a list of file patterns."""
     sys_format: str = "vasp/poscar"
     """Format of the starting structures, as dpdata calls it."""
-    sys_batch_size: list[BatchSize] | None = None
+    sys_batch_size: BatchSizes = None
     """Training batch size of the new data of each entry of sys_configs."""
     model_devi_skip: NonNegativeInt = 0
     """Frames of MD steps below this number are not considered."""
@@ -125,6 +133,11 @@ class Param(Settings):
     activelearn: Own = Field(default=Own(), alias="_activelearn")
     """Settings DP-GEN does not have."""
 
+    def batch_size(self, key: str, place: int) -> int | str:
+        """Return the training batch size of one entry of init_data_sys or sys_configs."""
+        sizes = getattr(self, key)
+        return sizes[place] if sizes is not None and place < len(sizes) else "auto"
+
     def trust(self, name: str, job: ExplorationJob, system: int) -> float | None:
         """Return one trust level of one system in one iteration; the job's own value goes first."""
         own = getattr(job, name)
@@ -148,12 +161,12 @@ class Param(Settings):
             ("sys_batch_size", self.sys_batch_size, "sys_configs", n_systems),
         ):
             if sizes is not None and len(sizes) != n:
-                yield Problem(
-                    file,
-                    key,
-                    f"{len(sizes)} entries for {n} of {owner}",
-                    f"write one per entry of {owner}, or leave it out",
-                )
+                what = "those that are missing are auto" if len(sizes) < n else "the last ones are not used"
+                message = f"{len(sizes)} entries for {n} of {owner}: {what}"
+                yield Problem(file, key, message, f"write one per entry of {owner}, or leave it out", "warning")
+        if self.use_ele_temp and self.fp_style != "vasp":
+            message = f"fp_style {self.fp_style} has no electron temperature"
+            yield Problem(file, "use_ele_temp", message, 'write 0, or "fp_style": "vasp"')
         for name in LEVELS:
             level = getattr(self, name)
             if isinstance(level, list) and len(level) != n_systems:

@@ -151,6 +151,7 @@ def write(frames: Iterable[Any], folder: Path, type_map: list[str]) -> list[Labe
 
     A folder that exists already is replaced: it is made again from the same labels.
     """
+    _know_parameters()
     systems = dpdata.MultiSystems(type_map=type_map)
     for frame in frames:
         systems.append(frame)
@@ -164,8 +165,19 @@ def write(frames: Iterable[Any], folder: Path, type_map: list[str]) -> list[Labe
     return find(folder)
 
 
+def _know_parameters() -> None:
+    """Tell dpdata about the parameters of a frame and of its atoms, which it would drop."""
+    frames, atoms = dpdata.data_type.Axis.NFRAMES, dpdata.data_type.Axis.NATOMS
+    known = {kind.name for kind in dpdata.LabeledSystem.DTYPES}
+    for name, shape in (("fparam", (frames, -1)), ("aparam", (frames, atoms, -1))):
+        if name not in known:
+            kind = dpdata.data_type.DataType(name, np.ndarray, shape=shape, required=False)
+            dpdata.LabeledSystem.register_data_type(kind)
+
+
 def merge(systems: Iterable[LabelledSystem], type_map: list[str]) -> Any:
     """Read labelled systems into one dpdata.MultiSystems, grouped by composition."""
+    _know_parameters()
     merged = dpdata.MultiSystems(type_map=type_map)
     for system in systems:
         for part in _as_dpdata(system, type_map):

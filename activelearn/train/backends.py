@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,61 +16,60 @@ PT2 = "pt2"
 
 @dataclass(frozen=True)
 class Backend:
-    """How `dp` is called for one of its backends, and what it leaves."""
+    """How `dp` is called for one of its backends, and what it leaves.
+
+    Checkpoints are called `model.ckpt-STEP...`; `dp` makes links without the step to the last one. Only the former are
+    sent and fetched: links do not survive all ways of transport.
+    """
 
     name: str
     flag: str
     formats: tuple[str, ...]
     """Forms of the exported model (its suffix without the dot); the first is the default."""
-    test: str
-    """Shell test: is there a checkpoint?"""
-    restart: str
-    """Shell text: the checkpoint to restart from."""
-    leftovers: tuple[str, ...]
-    """Checkpoint files (patterns)."""
-    checkpoint: tuple[str, ...]
-    """Files that make up the last checkpoint, under its fixed name."""
+    last: str
+    """Shell text that prints the name of the last checkpoint."""
+    ends: tuple[str, ...]
+    """Suffixes of the files that make up a checkpoint."""
+    shown: str = ""
+    """The suffix that is part of the name which `last` prints."""
+
+    @property
+    def checkpoint(self) -> tuple[str, ...]:
+        """Files (or links) that make up the last checkpoint, under its fixed name."""
+        return tuple(f"{PREFIX}{end}" for end in self.ends)
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """Checkpoint files (patterns)."""
+        return ("checkpoint", *(f"{PREFIX}-*{end}" for end in self.ends))
 
     def find(self, folder: Path) -> dict[str, Path]:
         """Return the files of the last checkpoint in a task's folder by their fixed names; empty if there is none."""
-        found = {name: folder / name for name in self.checkpoint}
-        if all(path.exists() for path in found.values()):
-            return found
-        pointer = folder / "checkpoint"  # what DeePMD-kit itself follows
-        if self.checkpoint == PYTORCH_CHECKPOINT and pointer.is_file():
-            path = folder / pointer.read_text().strip()
-            if path.is_file():
-                return {self.checkpoint[0]: path}
+        for prefix in (PREFIX, *_numbered(folder, self.ends[0])):
+            found = {f"{PREFIX}{end}": folder / f"{prefix}{end}" for end in self.ends}
+            if all(path.exists() for path in found.values()):
+                return found
         return {}
 
 
-PYTORCH_CHECKPOINT = ("model.ckpt.pt",)
-_POINTED = ('[ -s checkpoint ] && [ -s "$(cat checkpoint)" ]', '"$(cat checkpoint)"')
-_PYTORCH_FILES = ("checkpoint", "model.ckpt-*.pt")
+def _numbered(folder: Path, end: str) -> list[str]:
+    """Return the checkpoints in a folder, the one of the most steps first, without their suffix."""
+    pattern = re.compile(rf"{re.escape(PREFIX)}-(\d+){re.escape(end)}")
+    steps = [int(match.group(1)) for path in folder.glob("*") if (match := pattern.fullmatch(path.name))]
+    return [f"{PREFIX}-{step}" for step in sorted(steps, reverse=True)]
+
+
+PREFIX = "model.ckpt"
+_POINTER = "cat checkpoint 2>/dev/null"
+_TENSORFLOW_POINTER = r"""sed -n 's/^model_checkpoint_path: "\(.*\)"$/\1/p' checkpoint 2>/dev/null"""
+_NEWEST = f"ls -d {PREFIX}-*.jax 2>/dev/null | sort -t- -k2n | tail -n 1"
+_PARTS = (".index", ".meta", ".data-00000-of-00001")
 
 BACKENDS = {
-    "tensorflow": Backend(
-        "tensorflow",
-        "",
-        ("pb",),
-        "[ -s model.ckpt.index ]",
-        "model.ckpt",
-        ("checkpoint", "model.ckpt*"),
-        ("model.ckpt.meta", "model.ckpt.index", "model.ckpt.data-00000-of-00001"),
-    ),
-    "pytorch": Backend("pytorch", "--pt", ("pth", PT2), *_POINTED, _PYTORCH_FILES, PYTORCH_CHECKPOINT),
-    "pytorch-exportable": Backend(
-        "pytorch-exportable", "--pt-expt", (PT2, "pte"), *_POINTED, _PYTORCH_FILES, PYTORCH_CHECKPOINT
-    ),
-    "jax": Backend(  # its checkpoints are folders
-        "jax",
-        "--jax",
-        ("savedmodel",),
-        "[ -e model.ckpt.jax ]",
-        "model.ckpt.jax",
-        ("checkpoint", "model.ckpt*.jax"),
-        ("model.ckpt.jax",),
-    ),
+    "tensorflow": Backend("tensorflow", "", ("pb",), _TENSORFLOW_POINTER, _PARTS),
+    "pytorch": Backend("pytorch", "--pt", ("pth", PT2), _POINTER, (".pt",), ".pt"),
+    "pytorch-exportable": Backend("pytorch-exportable", "--pt-expt", (PT2, "pte"), _POINTER, (".pt",), ".pt"),
+    "jax": Backend("jax", "--jax", ("savedmodel",), _NEWEST, (".jax",), ".jax"),  # its checkpoints are folders
 }
 ALIASES = {"tf": "tensorflow", "pt": "pytorch", "pt-expt": "pytorch-exportable", "pt_expt": "pytorch-exportable"}
 

@@ -37,9 +37,7 @@ def entries(param: Param, workdir: Workdir, iteration: int) -> list[DataEntry]:
     """
     folder = workdir.iteration(iteration).train
     found = _linked([s for _, s in initial(param, workdir.root)], folder / "data.init", param.init_data_prefix, workdir)
-    sizes = [
-        param.init_batch_size[place] if param.init_batch_size else "auto" for place, _ in initial(param, workdir.root)
-    ]
+    sizes = [param.batch_size("init_batch_size", place) for place, _ in initial(param, workdir.root)]
     data = [_entry(system, path, size) for (system, path), size in zip(found, sizes, strict=True)]
     for earlier in range(iteration):
         source = workdir.iteration(earlier)
@@ -50,7 +48,7 @@ def entries(param: Param, workdir: Workdir, iteration: int) -> list[DataEntry]:
             if sum(system.nframes for system in systems) < max(1, param.fp_task_min):
                 continue
             used = True
-            size = param.sys_batch_size[number] if param.sys_batch_size else "auto"
+            size = param.batch_size("sys_batch_size", number)
             for system in systems:
                 data.append(_entry(system, f"{base}/{system.path.relative_to(source.root)}", size, earlier))
         if used:

@@ -57,12 +57,17 @@ class DeepMD:
         """Return the name by which explorers and users know model `number`."""
         return f"graph.{number:03d}{self.settings.suffix}"
 
-    def links(self) -> dict[str, str]:
+    def links(self, folder: Path) -> dict[str, str]:
         """Return the links that make trained models known, target by name, relative to the stage's folder."""
-        found = {self.graph_name(n): f"{n:03d}/{self._model}" for n in range(self.n_models)}
-        if self.settings.exported_apart:
-            for number in range(self.n_models):
-                found |= {f"{number:03d}/{name}": f"{EXPORT}/{number:03d}/{name}" for name in self._models}
+        found = {}
+        for number in range(self.n_models):
+            task = f"{number:03d}"
+            found[self.graph_name(number)] = f"{task}/{self._model}"
+            if self.settings.exported_apart:
+                found |= {f"{task}/{name}": f"{EXPORT}/{task}/{name}" for name in self._models}
+            # checkpoints under the names that the next iteration, or DP-GEN, starts from
+            files = self.backend.find(folder / task).items()
+            found |= {f"{task}/{name}": f"{task}/{path.name}" for name, path in files if path.name != name}
         return found
 
     @property
@@ -170,8 +175,9 @@ class DeepMD:
         dp = f"{command} {self.backend.flag}".rstrip()
         skip = " --skip-neighbor-stat" if self.settings.dp_train_skip_neighbor_stat else ""
         lines = [
-            f"if {self.backend.test}; then",
-            f"  {dp} train input.json --restart {self.backend.restart}{skip} || exit",
+            f"last=$({self.backend.last})",
+            f'if [ -n "$last" ] && [ -s "$last{"" if self.backend.shown else self.backend.ends[0]}" ]; then',
+            f'  {dp} train input.json --restart "$last"{skip} || exit',
             "else",
             "  rm -f lcurve.out",
             f"  {dp} train input.json{skip}{beginning} || exit",
@@ -180,8 +186,8 @@ class DeepMD:
         if not self.settings.exported_apart:
             lines += self._export(dp)
         if heldout:
-            tested = "model.ckpt.pt" if self.settings.exported_apart else self._model
-            lines.append(f"{dp} test -m {shlex.quote(tested)} -f heldout.txt -n 0 > test.log 2>&1")
+            tested = '"$(cat checkpoint)"' if self.settings.exported_apart else shlex.quote(self._model)
+            lines.append(f"{dp} test -m {tested} -f heldout.txt -n 0 > test.log 2>&1")
         return "\n".join(lines)
 
     def _export(self, dp: str) -> list[str]:
@@ -196,16 +202,14 @@ class DeepMD:
     @property
     def _outputs(self) -> tuple[str, ...]:
         """What a training task must have written."""
-        made = self.backend.checkpoint if self.settings.exported_apart else self._models
-        return (*made, "lcurve.out")
+        return ("lcurve.out",) if self.settings.exported_apart else (*self._models, "lcurve.out")
 
     def _task(self, name: str, forward: tuple[str, ...], heldout: bool) -> Task:
-        outputs = [*self._outputs, *self.backend.checkpoint, *(["test.log"] if heldout else [])]
         return Task(
             name=name,
             forward=forward,
-            outputs=tuple(dict.fromkeys(outputs)),
-            result=self.backend.checkpoint if self.settings.exported_apart else (self._model,),
+            outputs=(*self._outputs, *(("test.log",) if heldout else ())),
+            result=("checkpoint",) if self.settings.exported_apart else (self._model,),
             restart=self.backend.leftovers,
             continued=("lcurve.out",),
         )

@@ -79,7 +79,7 @@ class Trainer(Protocol):
     def export(self, job: TrainingJob) -> Batch | None:
         """Return the tasks that bring trained models into the form they are used in; None if nothing is left to do."""
 
-    def links(self) -> dict[str, str]:
+    def links(self, folder: Path) -> dict[str, str]:
         """Return the links that make trained models known, target by name, relative to the stage's folder."""
 
     def graph_name(self, number: int) -> str:
