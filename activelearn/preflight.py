@@ -85,6 +85,7 @@ def check(project: Project, known: Iterable[Problem] = ()) -> Report:
     cutoff = project.trainer.cutoff()
     if cutoff and not any(problem.level == "error" for problem in problems):
         frames = [*starts, *(atoms for system in initial for atoms in _sample(system, project.param.type_map))]
+        problems += project.trainer.check_data(file, [*initial, *heldout])
         problems += project.trainer.check_neighbours(file, most_neighbours(frames, cutoff))
     return Report(
         problems=tuple(problems),
@@ -127,6 +128,12 @@ def _labelled(project: Project, key: str, entries: list[str]) -> tuple[list[Labe
             complaint = dataset.complaint(system, list(project.param.type_map), needs)
             if complaint:
                 problems.append(Problem(file, where, f"{system}: {complaint}"))
+        folders = {system.path for system in found if not system.group}
+        for system in found:
+            outer = next((folder for folder in system.path.parents if folder in folders), None)
+            if outer:
+                message = f"{system} lies inside another system: newer DeePMD-kit finds it there and reads it twice"
+                problems.append(Problem(file, where, message, f"move it out of {outer}", "warning"))
         systems += found
     return systems, problems
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from activelearn.data.labelled import LabelledSystem
 from activelearn.errors import Problem
 from activelearn.train import backends, sections, start
 from activelearn.train.settings import DeepMDSettings
@@ -208,6 +209,19 @@ def neighbours(
             if problem and problem.message not in seen:
                 seen.add(problem.message)
                 yield problem
+
+
+def data(
+    settings: DeepMDSettings, type_map: Sequence[str], systems: Iterable[LabelledSystem], file: str
+) -> Iterator[Problem]:
+    """Yield systems whose types a model would take for other elements: they name none, and its type_map is its own."""
+    maps = [member["model"].get("type_map") or type_map for member in settings.members]
+    if all(list(names[: len(type_map)]) == list(type_map) for names in maps):
+        return
+    for system in systems:
+        if system.type_names() is None:
+            message = f"{system} has no type_map.raw, and the models have a type_map of their own"
+            yield Problem(file, "init_data_sys", message, f"write type_map.raw: {' '.join(type_map)}")
 
 
 def _sel(part: Mapping[str, Any], needed: list[int], n_types: int, where: str, file: str) -> Problem | None:

@@ -6,11 +6,12 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from activelearn.config.param import Param
 from activelearn.data import dataset
+from activelearn.data.labelled import LabelledSystem
 from activelearn.dispatch.task import Batch, Task
 from activelearn.errors import Problem
 from activelearn.files import relative_link, write_if_different
@@ -52,6 +53,10 @@ class DeepMD:
     def check_neighbours(self, file: str, neighbours: Mapping[str, int]) -> list[Problem]:
         """Warn where `sel` is smaller than the most neighbours of an element found within the cutoff."""
         return list(checks.neighbours(self.settings, self.param.type_map, neighbours, file))
+
+    def check_data(self, file: str, systems: Iterable[LabelledSystem]) -> list[Problem]:
+        """Return data whose types the models would take for other elements."""
+        return list(checks.data(self.settings, self.param.type_map, systems, file))
 
     def graph_name(self, number: int) -> str:
         """Return the name by which explorers and users know model `number`."""

@@ -12,6 +12,7 @@ from activelearn.errors import EngineError, Problem
 from activelearn.files import link, relative_link
 from activelearn.train.settings import DeepMDSettings
 from activelearn.train.values import TrainingJob
+from activelearn.workdir import Workdir
 
 FROZEN = ("training_init_frozen_model", "training_finetune_model")
 FLAGS = {"training_init_frozen_model": "--init-frz-model", "training_finetune_model": "--finetune"}
@@ -90,6 +91,8 @@ def problems(settings: DeepMDSettings, root: Path, file: str) -> list[Problem]:
     if len(asked) + checkpoints > 1:
         names = ", ".join([*(["training_init_model"] if checkpoints else []), *asked])
         found.append(Problem(file, asked[-1], f"{names} exclude each other", "keep one of them"))
+    if Workdir(root).iteration(0).explore.is_dir():
+        return found  # it has been trained: they may be gone
     path = "training_iter0_model_path"
     if checkpoints:
         folders = iteration_0(settings, root)

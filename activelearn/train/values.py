@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,6 +72,9 @@ class Trainer(Protocol):
 
     def check_neighbours(self, file: str, neighbours: Mapping[str, int]) -> list[Problem]:
         """Compare what the models can hold with the most neighbours of each element really found."""
+
+    def check_data(self, file: str, systems: Iterable[LabelledSystem]) -> list[Problem]:
+        """Return what the models cannot make of data that are good in themselves."""
 
     def batch(self, job: TrainingJob) -> Batch:
         """Write the inputs and return the tasks, one per model."""
