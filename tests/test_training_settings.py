@@ -15,6 +15,8 @@ from activelearn import project as projects
 from activelearn import stages
 from activelearn.cli import main
 from activelearn.data import dataset
+from activelearn.dispatch.ledger import Digests
+from activelearn.errors import EngineError
 from tests import driver
 from tests.systems import alloy, copper, labelled, write_data
 from tests.test_wrong_inputs import problems, vasp
@@ -266,6 +268,69 @@ def test_spellings_of_backends(project, given, flag, suffix):
 def prepared(project):
     project.save()
     return projects.load(project.root / "param.json", project.root / "machine.json", project.root)[0]
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_reuse_from_iteration_0(project, old):
+    """There are no older data yet; without models to start from it is an ordinary training."""
+    project.param.update(training_reuse_iter=0, training_reuse_numb_steps=7)
+    if old:
+        old_models(project, "old0", "old1")
+        project.param["training_iter0_model_path"] = ["old?"]
+    batch = next(stages.train(prepared(project), 0, None))
+    given = json.loads((project.root / "iter.000000/00.train/000/input.json").read_text())["training"]
+    assert given["numb_steps"] == (7 if old else 60)
+    assert "auto_prob" not in given["training_data"]
+    assert ("--init-model" in batch.script("dp", batch.tasks)) == old
+    assert (batch.tasks[1].forward[-1] == "old/model.ckpt.pt") == old
+
+
+def test_changed_old_model_is_another_task(project):
+    """What a training starts from is one of its inputs: it counts for whether the task is done."""
+    old_models(project, "old0", "old1")
+    project.param.update(INIT)
+    loaded = prepared(project)
+    batch = next(stages.train(loaded, 0, None))
+
+    def digest(number):
+        files = [(name, batch.folder / batch.tasks[number].name / name) for name in batch.tasks[number].forward]
+        return Digests().of_inputs("", files)
+
+    before = [digest(0), digest(1)]
+    (project.root / "old1" / "model.ckpt.pt").write_text("better")
+    assert digest(0) == before[0]
+    assert digest(1) != before[1]
+
+
+def test_digest_of_a_folder(tmp_path):
+    """Checkpoints of JAX are folders."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_text("1")
+    first = Digests().of_file(tmp_path / "a")
+    assert Digests().of_file(tmp_path / "a") == first
+    (tmp_path / "a" / "b" / "c").write_text("2")
+    second = Digests().of_file(tmp_path / "a")
+    (tmp_path / "a" / "b" / "c").rename(tmp_path / "a" / "c")
+    assert len({first, second, Digests().of_file(tmp_path / "a")}) == 3
+
+
+def test_activation_of_a_hybrid_descriptor(project):
+    descriptor = project.param[TRAINING]["model"]["descriptor"]
+    with_model(project, descriptor={"type": "hybrid", "list": [dict(descriptor) for _ in range(2)]})
+    project.param["model_devi_activation_func"] = [["tanh", "gelu"], ["relu", "relu"]]
+    next(stages.train(prepared(project), 0, None))
+    model = json.loads((project.root / "iter.000000/00.train/000/input.json").read_text())["model"]
+    assert [part["activation_function"] for part in model["descriptor"]["list"]] == ["tanh", "tanh"]
+    assert "activation_function" not in model["descriptor"]
+    assert model["fitting_net"]["activation_function"] == "gelu"
+
+
+@pytest.mark.parametrize("iteration", [0, 1])
+def test_no_checkpoint_to_start_from(project, iteration):
+    project.param["training_init_model"] = True
+    write_data([labelled(copper(3))], project.root / "iter.000000/02.fp/data.000/Cu8")
+    with pytest.raises(EngineError, match="no checkpoint"):
+        next(stages.train(prepared(project), iteration, {"models": []} if iteration else None))
 
 
 def test_collect_brings_all_forms_together(project, tmp_path):
