@@ -62,12 +62,16 @@ class DeepMD:
         """Return the name by which explorers and users know model `number`."""
         return f"graph.{number:03d}{self.settings.suffix}"
 
+    def model_file(self, number: int) -> str:
+        """Return the exported (and compressed) model of task `number`, relative to the stage's folder."""
+        return f"{number:03d}/{self._model}"
+
     def links(self, folder: Path) -> dict[str, str]:
         """Return the links that make trained models known, target by name, relative to the stage's folder."""
         found = {}
         for number in range(self.n_models):
             task = f"{number:03d}"
-            found[self.graph_name(number)] = f"{task}/{self._model}"
+            found[self.graph_name(number)] = self.model_file(number)
             if self.settings.exported_apart:
                 found |= {f"{task}/{name}": f"{EXPORT}/{task}/{name}" for name in self._models}
             # checkpoints under the names that the next iteration, or DP-GEN, starts from

@@ -82,6 +82,9 @@ class Trainer(Protocol):
     def export(self, job: TrainingJob) -> Batch | None:
         """Return the tasks that bring trained models into the form they are used in; None if nothing is left to do."""
 
+    def model_file(self, number: int) -> str:
+        """Return the model of task `number`, relative to the stage's folder."""
+
     def links(self, folder: Path) -> dict[str, str]:
         """Return the links that make trained models known, target by name, relative to the stage's folder."""
 
