@@ -4,16 +4,8 @@ from __future__ import annotations
 
 LATER = frozenset(
     [
-        "training_reuse_decay_steps",
-        "train_param",
-        "init_multi_systems",
-        "model_devi_taut",
-        "model_devi_taup",
-        "model_devi_neidelay",
         "model_devi_plumed",
         "model_devi_plumed_path",
-        "model_devi_e_trust_lo",
-        "model_devi_e_trust_hi",
         "use_relative",
         "epsilon",
         "use_relative_v",
@@ -21,16 +13,6 @@ LATER = frozenset(
         "model_devi_f_avg_relative",
         "lmp_d3",
         "lmp_neigh_modify_one",
-        "model_devi_adapt_trust_lo",
-        "model_devi_numb_candi_f",
-        "model_devi_numb_candi_v",
-        "model_devi_perc_candi_f",
-        "model_devi_perc_candi_v",
-        "fp_accurate_threshold",
-        "fp_accurate_soft_threshold",
-        "detailed_report_make_fp",
-        "fp_skip_bad_box",
-        "fp_cluster_vacuum",
         "use_clusters",
         "cluster_cutoff",
         "cluster_cutoff_hard",
@@ -68,13 +50,7 @@ LATER = frozenset(
 )
 """Top-level keys of param.json that DP-GEN reads and we do not (or not with the chosen engines)."""
 
-NEUTRAL = {
-    "fp_accurate_threshold": 1,
-    "fp_accurate_soft_threshold": 1,
-    "detailed_report_make_fp": True,
-    "model_devi_e_trust_lo": 1e10,
-    "model_devi_e_trust_hi": 1e10,
-}
+NEUTRAL: dict[str, object] = {}
 """Keys of LATER at the value that asks for nothing we do not do anyway."""
 
 JOB_LATER = frozenset(
@@ -87,16 +63,6 @@ JOB_LATER = frozenset(
         "taut",
         "taup",
         "nbeads",
-        "ens",
-        "Ts",
-        "Ps",
-        "t_freq",
-        "traj_freq",
-        "pka_e",
-        "skip_train",
-        "sk_tr",
-        "s_t",
-        "task_min",
         "restart_from_iter",
         "lambdas",
         "times",
@@ -104,11 +70,8 @@ JOB_LATER = frozenset(
 )
 """Keys of one exploration job that DP-GEN reads and we do not."""
 
-SECTION_LATER = frozenset({"python_path", "source_list"})
+SECTION_LATER = frozenset({"source_list"})
 """Keys of a section of machine.json that DP-GEN reads and we do not."""
-
-FLAT_MACHINE = ("deepmd_path", "train_machine", "train_resources", "model_devi_machine", "fp_machine", "fp_resources")
-"""Keys that give away a machine file of DP-GEN before 0.9."""
 
 REFUSED_ENGINES = {
     "fp_style": ("siesta", "pwmat", "cpx", "amber/diff"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from activelearn.config.param import Param
 from activelearn.data import dataset
 from activelearn.data.labelled import LabelledSystem
-from activelearn.dispatch.task import Batch, Task
+from activelearn.dispatch.task import Batch, Task, Verdict
 from activelearn.errors import Problem
 from activelearn.files import relative_link, write_if_different
 from activelearn.train import backends, checks, inputs, one_h5, sections, start, verdict
@@ -124,11 +124,15 @@ class DeepMD:
             folder=job.folder,
             tasks=tuple(tasks),
             script=lambda command, _: self.script(command, bool(job.heldout), beginning.flag),
-            verify=lambda task, code: verdict.trained(job.folder / task.name, code, reference, self._outputs),
+            verify=lambda task, code: self.verify(job.folder / task.name, code, reference),
             log="train.log",
             common=tuple(dict.fromkeys([*shared, *_files(job.heldout)])),
             what="model",
         )
+
+    def verify(self, folder: Path, code: int | None, reference: float) -> Verdict:
+        """Look at what a training left in `folder`: the model's errors, or why it is no model."""
+        return verdict.trained(folder, code, reference, self._outputs)
 
     def export(self, job: TrainingJob) -> Batch | None:
         """Return the tasks that export the trained models where they are used; None if training did it."""
@@ -155,9 +159,8 @@ class DeepMD:
         settings = self.settings
         reuse, shares = None, None
         if settings.reuses(job.iteration):
-            steps = settings.training_reuse_stop_batch or settings.training_reuse_numb_steps
             reuse = inputs.Reuse(
-                steps,
+                settings.training_reuse_numb_steps,
                 settings.training_reuse_start_lr,
                 settings.training_reuse_start_pref_e,
                 settings.training_reuse_start_pref_f,

@@ -74,8 +74,6 @@ class DeepMDSettings(Settings):
     as often as their number would, "auto" is "auto:10"."""
     training_reuse_numb_steps: PositiveInt | None = None
     """Training steps when models are reused."""
-    training_reuse_stop_batch: PositiveInt | None = None
-    """The same under its older name, which wins if both are given."""
     training_reuse_start_lr: Annotated[float, Field(gt=0)] | None = None
     """Initial learning rate when models are reused."""
     training_reuse_start_pref_e: Annotated[float, Field(ge=0)] | None = None
