@@ -77,6 +77,8 @@ class Param(Settings):
 
     type_map: Annotated[list[str], Field(min_length=1)]
     """Elements, in the order that all data and input files use."""
+    use_ele_temp: Literal[0, 1, 2] = 0
+    """Electron temperature as a parameter of the models: 0 none, 1 of the frame (fparam), 2 of each atom (aparam)."""
     mass_map: list[Annotated[float, Field(gt=0)]] | Literal["auto"] = "auto"
     """Atomic masses in the order of type_map, u; "auto": standard atomic weights."""
     init_data_prefix: str = ""

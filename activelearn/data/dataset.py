@@ -120,11 +120,24 @@ def rms_force(systems: Iterable[LabelledSystem]) -> float:
     return float(np.sqrt(total / count)) if count else 0.0
 
 
+def _register_parameters() -> None:
+    """Tell dpdata of the arrays fparam (F, n) and aparam (F, N, n), so that it writes and appends them."""
+    from dpdata.data_type import Axis, DataType
+
+    known = {kind.name for kind in dpdata.LabeledSystem.DTYPES}
+    for name, shape in (("fparam", (Axis.NFRAMES, -1)), ("aparam", (Axis.NFRAMES, Axis.NATOMS, -1))):
+        if name not in known:
+            kind = DataType(name, np.ndarray, shape=shape, required=False)
+            dpdata.System.register_data_type(kind)
+            dpdata.LabeledSystem.register_data_type(kind)
+
+
 def write(frames: Iterable[Any], folder: Path, type_map: list[str]) -> list[LabelledSystem]:
     """Write labelled frames (dpdata.LabeledSystem) as deepmd/npy, one system per composition, in one step.
 
     A folder that exists already is replaced: it is made again from the same labels.
     """
+    _register_parameters()
     systems = dpdata.MultiSystems(type_map=type_map)
     for frame in frames:
         systems.append(frame)
