@@ -164,6 +164,10 @@ class NotConvergedError(ValueError):
     """The calculation ended without converging."""
 
 
+class NoFrameError(ValueError):
+    """The file can be read, but no frame in it is whole."""
+
+
 def parse(file: str | Sequence[str], fmt: str) -> Any:
     """Read one labelled frame with dpdata.
 
@@ -171,6 +175,8 @@ def parse(file: str | Sequence[str], fmt: str) -> Any:
     ------
     NotConvergedError
         dpdata left out the frame because its electronic steps did not converge.
+    NoFrameError
+        dpdata found no frame that is whole.
     ValueError
         It cannot be read, or it does not hold exactly one frame.
     """
@@ -182,10 +188,12 @@ def parse(file: str | Sequence[str], fmt: str) -> Any:
             raise ValueError(f"dpdata cannot read it as {fmt}: {type(error).__name__}: {error}") from error
     if len(system) == 0 and any("unconverged" in str(warning.message) for warning in warned):
         raise NotConvergedError("not converged")
+    if len(system) == 0:
+        raise NoFrameError("holds no converged frame")
     if len(system) != 1:
         raise ValueError(f"holds {len(system)} converged frames instead of one")
-    for name in ("energies", "forces"):
-        if name not in system.data or not np.all(np.isfinite(system[name])):
+    for name, shape in (("energies", (1,)), ("forces", (1, int(system.get_natoms()), 3))):
+        if name not in system.data or np.shape(system[name]) != shape or not np.all(np.isfinite(system[name])):
             raise ValueError(f"{name} are missing or not finite")
     return system
 

@@ -175,7 +175,8 @@ class Vasp:
             except values.NotConvergedError:
                 raise values.NotConvergedError(f"not converged: {name} reached NELM electronic steps") from None
             except ValueError as error:
-                if fmt == "vasp/xml" and _ended(file):  # dpdata leaves out what did not converge, without a word
+                empty = isinstance(error, values.NoFrameError)
+                if empty and fmt == "vasp/xml" and _ended(file):  # dpdata leaves out what did not converge in silence
                     raise values.NotConvergedError(f"not converged: {name} reached NELM electronic steps") from None
                 reasons.append(f"{name}: {error}")
         raise ValueError("; ".join(reasons))
