@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import dpdata
 import numpy as np
@@ -12,8 +14,12 @@ from ase import Atoms
 from ase.build import molecule
 
 from activelearn.config.base import keys
+from activelearn.config.machine import Section
 from activelearn.config.param import Param
 from activelearn.data import dataset
+from activelearn.dispatch import batch as batches
+from activelearn.dispatch.batch import Site
+from activelearn.dispatch.ledger import Digests
 from activelearn.label import LABELERS, cp2k, cvasp, ele_temp, fragments, gaussian, incar, params, values
 from activelearn.label.values import Picked
 from activelearn.plugins import load
@@ -159,6 +165,40 @@ def test_abacus_log_gives_what_is_printed_in_it(tmp_path):
     ):
         (folder / "running_scf.log").write_text(text)
         assert words in batch.verify(batch.tasks[0], 0).cause
+
+
+STANDIN = """\
+import os, sys
+sys.path.insert(0, {root!r})
+import dpdata
+from tests import outputs
+from activelearn.data.structures import to_atoms
+for name in ("H.upf", "O.upf", "model.ptg"):
+    assert os.path.isfile("pporb/" + name), name
+atoms = to_atoms(dpdata.System("STRU", fmt="abacus/stru"))
+os.makedirs("OUT.ABACUS")
+log = outputs.abacus_log(atoms, -1.5, [[0.1, 0, 0]] * len(atoms), [[1, 0, 0]] * 3)
+open("OUT.ABACUS/running_scf.log", "w").write(log)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("context", ["LazyLocalContext", "LocalContext"])
+def test_abacus_runs_where_its_folders_are_brought_to(tmp_path, context):
+    """Files below pporb/ go out, the folder OUT.ABACUS comes back."""
+    for name in ("H.upf", "O.upf", "model.ptg"):
+        (tmp_path / name).write_bytes(b"\xff\x00" + name.encode())
+    given = {"ecutwfc": 50, "kspacing": 0.3, "deepks_model": "model.ptg"}
+    labeler = make("abacus", tmp_path, fp_pp_path=".", fp_pp_files=["H.upf", "O.upf"], user_fp_params=given)
+    water = molecule("H2O", cell=[6.0, 6.5, 7.0], pbc=True)
+    batch = labeler.batch(tmp_path / "iter.000000" / "02.fp", [Picked("task.000.000000", 0, water)])
+    (tmp_path / "standin.py").write_text(STANDIN.format(root=str(Path(__file__).parents[1])))
+    machine = {"batch_type": "Shell", "context_type": context, "remote_root": "./work"}
+    resources = {"number_node": 1, "cpu_per_node": 1, "gpu_per_node": 0, "queue_name": "", "group_size": 1}
+    section = Section(f"{sys.executable} {tmp_path}/standin.py", machine, resources)
+    outcome = batches.run(batch, Site(tmp_path, section, None, Digests()))
+    assert outcome.failed == {}
+    assert outcome.done["task.000.000000"]["energy"] == pytest.approx(-1.5)
 
 
 def test_custom_takes_any_format_of_dpdata(tmp_path):
