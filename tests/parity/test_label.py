@@ -134,6 +134,7 @@ CASES = {
         "fp_params": {"ecut": 60, "ediff": 1e-7, "smearing": "MP:1", "sigma": 0.02, "kspacing": 90},
     },
     "cp2k": {**WATER, "fp_style": "cp2k", "user_fp_params": CP2K},
+    "cp2k_default": {**WATER, "fp_style": "cp2k", "fp_params": {"FORCE_EVAL": {"SUBSYS": {"KIND": KIND}}}},
     "cp2k_template": {**WATER, "fp_style": "cp2k", "external_input_path": "../template.inp"},
     "abacus": {
         **METAL,
@@ -460,7 +461,7 @@ def sections(text):
     return sorted(found)
 
 
-@pytest.mark.parametrize("case", ["cp2k", "cp2k_template"])
+@pytest.mark.parametrize("case", ["cp2k", "cp2k_default", "cp2k_template"])
 def test_cp2k_inputs(tree, case):
     for theirs, ours in tree.tasks(case):
         assert sections((theirs / "input.inp").read_text()) == sections((ours / "input.inp").read_text())
