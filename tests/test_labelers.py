@@ -302,3 +302,25 @@ def test_custodian_is_called_with_the_users_command(tmp_path, monkeypatch):
 
 
 MINIMAL = {"KSPACING": 0.5, "KGAMMA": True}
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, 1), ({"CHARGE": 1}, 2), ({"CHARGE": 1, "MULTIPLICITY": 4}, 4)])
+def test_cp2k_multiplicity_follows_electrons_and_charge(given, expected):
+    deck = cp2k.cp2k_input.text({"FORCE_EVAL": {"DFT": given}}, hydrogen())
+    assert f"MULTIPLICITY {expected}" in [line.strip() for line in deck.splitlines()]
+
+
+def test_cp2k_odd_electrons_without_spin_are_a_warning(tmp_path):
+    labeler = make("cp2k", tmp_path, user_fp_params=cp2k_params(30))
+    (problem,) = labeler.check("param.json", [molecule("OH")])
+    assert (problem.level, problem.path) == ("warning", "user_fp_params.FORCE_EVAL.DFT.UKS")
+    assert labeler.check("param.json", [molecule("H2O")]) == []
+
+
+def test_pw_x_mesh_is_shifted_where_even(tmp_path):
+    namelists = {"control": {}, "system": {"ecutwfc": 20}, "kspacing": 0.5}
+    labeler = make("pwscf", tmp_path, ("Cu",), fp_pp_path=".", fp_pp_files=["P"], user_fp_params=namelists)
+    deck = labeler.input(Atoms("Cu", cell=[3.0, 4.0, 60.0], pbc=True))
+    assert "5 4 1 0 1 0" in deck.splitlines()
+    assert "&electrons" in deck.splitlines()
+    assert "K_POINTS { gamma }" in labeler.input(Atoms("Cu", cell=[60.0] * 3, pbc=True)).splitlines()
