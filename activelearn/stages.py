@@ -27,7 +27,7 @@ from activelearn.dispatch.task import Batch, Failure, Outcome
 from activelearn.errors import EngineError
 from activelearn.explore.values import Exploration, Run, Start
 from activelearn.files import relative_link, write_atomic, write_if_different
-from activelearn.label.values import Picked
+from activelearn.label.values import Picked, conditioned
 from activelearn.project import Project
 from activelearn.select import box, health, pick, trust
 from activelearn.select.frames import Frames, gather
@@ -316,13 +316,19 @@ def label(project: Project, iteration: int) -> Steps:
             f" first {missing[0].task} step {missing[0].step}\n"
             f"    -> were files below {place.explore} deleted?"
         )
-    frames = [Picked(item["label"], item["system"], atoms[refs[item["label"]]]) for item in picked]
+    held = {run["task"]: run["conditions"] for run in json.loads(place.runs.read_text())} if place.runs.exists() else {}
+    frames = [
+        Picked(item["label"], item["system"], atoms[refs[item["label"]]], held.get(item["task"], {})) for item in picked
+    ]
     outcome = yield project.labeler.batch(place.label, frames)
     systems: dict[str, int] = {}
     for system in sorted({frame.system for frame in frames}):
         good = [frame for frame in frames if frame.system == system and frame.task in outcome.done]
         if good:
-            labels = (project.labeler.read(place.label / frame.task) for frame in good)
+            labels = (
+                conditioned(project.labeler.read(place.label / frame.task), frame.conditions, param.use_ele_temp)
+                for frame in good
+            )
             dataset.write(labels, place.labelled(system), list(param.type_map))
             systems[f"{system:03d}"] = len(good)
         else:

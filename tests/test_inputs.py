@@ -242,7 +242,19 @@ def test_kpoints_of_dpgen():
     assert values.kpoints(np.diag([3.0, 6.0, 60.0]), [0.5, 0.5, 0.5]) == [5, 3, 1]
 
 
+KINDS = {"_": ["Al", "Cu"], "POTENTIAL": ["GTH-PADE-q3", "GTH-PADE-q11"], "BASIS_SET": ["SZV-MOLOPT-SR-GTH"] * 2}
 SETTINGS = {
+    "abacus": {"fp_pp_path": "pp", "fp_pp_files": ["A", "B"], "user_fp_params": {"ecutwfc": 20, "kspacing": 0.5}},
+    "cp2k": {"user_fp_params": {"FORCE_EVAL": {"SUBSYS": {"KIND": KINDS}}}},
+    "custom": {
+        "fp_params": {
+            "input_fmt": "vasp/poscar",
+            "input_fn": "conf.vasp",
+            "output_fmt": "ase/structure",
+            "output_fn": "x",
+        }
+    },
+    "gaussian": {"fp_params": {"keywords": "force b3lyp/6-31g**", "nproc": 4}},
     "ase": {"user_fp_params": {"calculator": "emt"}},
     "vasp": {"fp_pp_path": "pp", "fp_pp_files": ["A", "B"], "fp_incar": "INCAR"},
     "pwscf": {
@@ -306,10 +318,11 @@ class TestLabelerContract:
 
     def test_atoms_are_in_the_order_of_type_map(self, name, project, tmp_path):
         make_labeler(name, project).batch(tmp_path, self.frames())
-        files = [tmp_path / "task.000.000000" / file for file in ("POSCAR", "input", "frame.xyz")]
+        names = ("POSCAR", "input", "frame.xyz", "coord.xyz", "STRU", "conf.vasp")
+        files = [tmp_path / "task.000.000000" / file for file in names]
         text = "\n".join(file.read_text() for file in files if file.exists())
         assert text.index("Al") < text.index("Cu")
-        if name != "vasp":
+        if name not in ("vasp", "abacus", "custom"):
             symbols = [line.split()[0] for line in text.splitlines() if line.startswith(("Al ", "Cu "))][-8:]
             assert symbols == ["Al"] * 4 + ["Cu"] * 4
 

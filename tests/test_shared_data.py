@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from activelearn.cli import main
+from activelearn.data import dataset
 from activelearn.label import values
 from activelearn.label.vasp import Vasp, VaspSettings
 from tests.conftest import SHARED, copper_param
@@ -42,6 +43,40 @@ def test_outcar_and_vasprun_give_what_is_printed_in_them(labeler, tmp_path):
         volume = abs(np.linalg.det(system["cells"][0]))
         diagonal = np.array(kbar[:3]) / 1602.1766208 * volume
         np.testing.assert_allclose(np.diag(system["virials"][0]), diagonal, atol=1e-4)
+
+
+def test_good_outputs_pass_the_verdict_and_are_kept_as_printed(labeler, tmp_path):
+    """From file to training data: what a picked frame's label becomes."""
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "OUTCAR").symlink_to(VASP / "OUTCAR.Ge.vdw")
+    label = labeler.read(tmp_path / "t")
+    counts = {"Ge": label.get_natoms()}
+    facts = values.verdict(labeler.read, tmp_path / "t", counts, 0, "fp.log")
+    assert facts["energy"] == label["energies"][0]
+    assert facts["virial"] is True
+    (system,) = dataset.write([label], tmp_path / "data.000", ["Ge"])
+    text = (VASP / "OUTCAR.Ge.vdw").read_text()
+    energy = float(text[text.rindex("free  energy   TOTEN") :].split("=")[1].split()[0])
+    assert system.array("energy").ravel()[0] == pytest.approx(energy, rel=1e-6)
+    assert system.has_virial
+    wrong = values.verdict(labeler.read, tmp_path / "t", {"Ge": 1}, 0, "fp.log")
+    assert "the label is of" in wrong.cause
+
+
+def test_a_good_vasprun_stands_in_for_a_cut_outcar(labeler, tmp_path):
+    whole = (VASP / "OUTCAR.Ge.vdw").read_text()
+    (tmp_path / "OUTCAR").write_text(whole[: whole.index("TOTAL-FORCE")])
+    with pytest.raises(ValueError, match=r"vasprun\.xml was not written"):
+        labeler.read(tmp_path)
+    (tmp_path / "vasprun.xml").symlink_to(VASP / "vasprun.Ge.vdw.xml")
+    energy = float(whole[whole.rindex("free  energy   TOTEN") :].split("=")[1].split()[0])
+    assert labeler.read(tmp_path)["energies"][0] == pytest.approx(energy, abs=1e-6)
+
+
+def test_several_ionic_steps_are_no_label(labeler, tmp_path):
+    (tmp_path / "vasprun.xml").symlink_to(VASP / "vasprun.h2o.md.xml")
+    with pytest.raises(ValueError, match="frames instead of one"):
+        labeler.read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["OUTCAR.ch4.1step", "OUTCAR.ch4.unconverged"])

@@ -124,9 +124,178 @@ def _incar_missing(project):
     (project.root / "INCAR").unlink()
 
 
-def _cp2k(project):
-    project.param["fp_style"] = "cp2k"
+def _siesta(project):
+    project.param["fp_style"] = "siesta"
     del project.param["user_fp_params"]
+
+
+def _style(style, *files, **given):
+    """A good project of another labeler, changed by `given`; `files` are written (name, text)."""
+
+    def change(project):
+        del project.param["user_fp_params"]
+        project.param.update(fp_style=style, **{key: value for key, value in given.items() if value is not None})
+        for name, text in files:
+            (project.root / name).parent.mkdir(exist_ok=True)
+            (project.root / name).write_text(text)
+
+    return change
+
+
+TEMPLATE = "&CELL\n ABC 9 9 9\n&END\n&COORD\n @include coord.xyz\n&END\n&PRINT\n &FORCES ON\n &END\n&END\n"
+CP2K = {"FORCE_EVAL": {"DFT": {"UKS": "T"}, "SUBSYS": {"KIND": {"_": ["Cu"], "POTENTIAL": ["P"], "BASIS_SET": ["B"]}}}}
+
+
+def _cp2k(**sections):
+    """user_fp_params of CP2K with parts of FORCE_EVAL replaced."""
+    return _style("cp2k", user_fp_params={"FORCE_EVAL": {**CP2K["FORCE_EVAL"], **sections}})
+
+
+def _abacus(*files, drop=(), **given):
+    good = {"fp_pp_path": "pp", "fp_pp_files": ["Cu.upf"], "user_fp_params": {"ecutwfc": 50, "kspacing": 0.2}}
+    good = {key: value for key, value in {**good, **given}.items() if key not in drop}
+    return _style("abacus", ("pp/Cu.upf", '<PP_HEADER element="Cu">'), *files, **good)
+
+
+def _gaussian(**given):
+    return _style("gaussian", fp_params={"keywords": "force b3lyp/6-31g**", "nproc": 4, **given})
+
+
+def _custom(**given):
+    good = {"input_fmt": "vasp/poscar", "input_fn": "a", "output_fmt": "vasp/outcar", "output_fn": "b"}
+    return _style("custom", fp_params={**good, **given})
+
+
+def _short_vasp(**given):
+    short = {"ecut": 400, "ediff": 1e-5, "npar": 2, "kpar": 1, "kspacing": 0.3}
+    files = ("potcars/POTCAR.Cu", "  TITEL  = PAW_PBE Cu 05Jan2001\n")
+    good = {key: value for key, value in VASP.items() if key not in ("fp_style", "fp_incar")}
+    return _style("vasp", files, **good, **{"fp_params": short, **given})
+
+
+LABELERS = {
+    "cp2k without input": (_style("cp2k"), "user_fp_params", "external_input_path"),
+    "cp2k input is a list": (_style("cp2k", user_fp_params=[]), "user_fp_params", "dict"),
+    "cp2k without the element": (
+        _cp2k(SUBSYS={"KIND": {"_": ["Al"], "POTENTIAL": ["P"], "BASIS_SET": ["B"]}}),
+        "user_fp_params.FORCE_EVAL.SUBSYS.KIND",
+        "has no Cu",
+    ),
+    "cp2k lists of different lengths": (
+        _cp2k(SUBSYS={"KIND": {"_": ["Cu"], "POTENTIAL": ["P", "Q"], "BASIS_SET": ["B"]}}),
+        "user_fp_params.FORCE_EVAL.SUBSYS.KIND",
+        "different lengths",
+    ),
+    "cp2k relaxes": (
+        _style("cp2k", user_fp_params={**CP2K, "GLOBAL": {"RUN_TYPE": "GEO_OPT"}}),
+        "user_fp_params.GLOBAL.RUN_TYPE",
+        "ENERGY_FORCE",
+    ),
+    "cp2k template missing": (
+        _style("cp2k", external_input_path="t.inp"),
+        "external_input_path",
+        "does not exist",
+    ),
+    "cp2k template without cell": (
+        _style("cp2k", ("t.inp", TEMPLATE.replace("ABC", "A")), external_input_path="t.inp"),
+        "external_input_path",
+        "ABC",
+    ),
+    "cp2k template without coordinates": (
+        _style("cp2k", ("t.inp", TEMPLATE.replace("@include", "!")), external_input_path="t.inp"),
+        "external_input_path",
+        "@include coord.xyz",
+    ),
+    "cp2k template without forces": (
+        _style("cp2k", ("t.inp", TEMPLATE.replace("&FORCES", "&MOMENTS")), external_input_path="t.inp"),
+        "external_input_path",
+        "forces",
+    ),
+    "cp2k file missing": (
+        _style("cp2k", user_fp_params=CP2K, fp_pp_path="pp", fp_pp_files=["BASIS"]),
+        "fp_pp_files[0]",
+        "does not exist",
+    ),
+    "abacus without INPUT": (_abacus(drop=["user_fp_params"]), "user_fp_params", "fp_incar"),
+    "abacus INPUT missing": (_abacus(drop=["user_fp_params"], fp_incar="I"), "fp_incar", "does not exist"),
+    "abacus pseudopotential missing": (_abacus(fp_pp_files=["x.upf"]), "fp_pp_files[0]", "does not exist"),
+    "abacus pseudopotential of another element": (
+        _abacus(("pp/Al.upf", '<PP_HEADER element="Al">'), fp_pp_files=["Al.upf"]),
+        "fp_pp_files[0]",
+        "is for Al",
+    ),
+    "abacus without orbitals": (
+        _abacus(user_fp_params={"basis_type": "lcao", "kspacing": 0.2}),
+        "fp_orb_files",
+        "required",
+    ),
+    "abacus orbital missing": (
+        _abacus(user_fp_params={"basis_type": "lcao", "kspacing": 0.2}, fp_orb_files=["x.orb"]),
+        "fp_orb_files[0]",
+        "does not exist",
+    ),
+    "abacus without descriptor": (
+        _abacus(user_fp_params={"deepks_scf": 1, "kspacing": 0.2}),
+        "fp_dpks_descriptor",
+        "required",
+    ),
+    "abacus DeePKS model missing": (
+        _abacus(user_fp_params={"deepks_model": "m.ptg", "kspacing": 0.2}),
+        "user_fp_params.deepks_model",
+        "fp_pp_path",
+    ),
+    "abacus without k points": (_abacus(user_fp_params={"gamma_only": 0}), "k_points", "kspacing"),
+    "abacus KPT missing": (_abacus(user_fp_params={"nspin": 2}, fp_kpt_file="KPT"), "fp_kpt_file", "does not exist"),
+    "abacus k points too short": (_abacus(k_points=[1, 1, 1]), "k_points", "6"),
+    "abacus parameter is text": (
+        _abacus(user_fp_params={"ecutwfc": "high", "kspacing": 0.2}),
+        "user_fp_params.ecutwfc",
+        "high",
+    ),
+    "abacus basis unknown": (
+        _abacus(user_fp_params={"basis_type": "gto", "kspacing": 0.2}),
+        "user_fp_params.basis_type",
+        "lcao",
+    ),
+    "abacus without forces": (
+        _abacus(user_fp_params={"cal_force": 0, "kspacing": 0.2}),
+        "user_fp_params.cal_force",
+        "write 1",
+    ),
+    "gaussian without parameters": (_style("gaussian"), "fp_params", "keywords"),
+    "gaussian without forces": (_gaussian(keywords="opt hf/3-21g"), "fp_params.keywords", "force"),
+    "gaussian processors are text": (_gaussian(nproc="all"), "fp_params.nproc", "all"),
+    "gaussian multiplicity is a word": (_gaussian(multiplicity="odd"), "fp_params.multiplicity", "odd"),
+    "gaussian multiplicity cannot be": (_gaussian(multiplicity=2), "fp_params.multiplicity", "auto"),
+    "gaussian key misspelt": (_gaussian(keyword="x"), "fp_params.keyword", "'keywords'"),
+    "custom without parameters": (_style("custom"), "fp_params", "required"),
+    "custom format unknown": (_custom(input_fmt="vasp/poscarr"), "fp_params.input_fmt", "vasp/poscar"),
+    "custom format without labels": (_custom(output_fmt="lammps/lmp"), "fp_params.output_fmt", "read labels"),
+    "custom format cannot be written": (_custom(input_fmt="vasp/outcar"), "fp_params.input_fmt", "cannot write"),
+    "custom file in a folder": (_custom(output_fn="a/b"), "fp_params.output_fn", "a/b"),
+    "vasp without INCAR": (_short_vasp(fp_params=None), "fp_incar", "required"),
+    "vasp tags without KGAMMA": (
+        _short_vasp(fp_params=None, user_fp_params={"KSPACING": 0.2}),
+        "user_fp_params",
+        "KGAMMA",
+    ),
+    "vasp short form without cutoff": (
+        _short_vasp(fp_params={"ediff": 1, "npar": 1, "kpar": 1, "kspacing": 1}),
+        "fp_params.ecut",
+        "required",
+    ),
+    "vasp smearing unknown": (
+        _short_vasp(fp_params={"ecut": 1, "ediff": 1, "npar": 1, "kpar": 1, "kspacing": 1, "smearing": "x"}),
+        "fp_params.smearing",
+        "gauss",
+    ),
+    "vasp kspacing for two directions": (_short_vasp(fp_aniso_kspacing=[0.2, 0.3]), "fp_aniso_kspacing", "3"),
+    "vasp bands from nowhere": (
+        _short_vasp(use_ele_temp=1, fp_nbands_esti_data="bands"),
+        "fp_nbands_esti_data",
+        "bands",
+    ),
+}
 
 
 JOB = ("model_devi_jobs", 0)
@@ -202,7 +371,7 @@ CASES = {
         "model_devi_nopbc",
     ),
     "unknown labeler": (_set(["fp_style"], "vsap"), "fp_style", "'vasp'"),
-    "labeler of DP-GEN we lack": (_cp2k, "fp_style", "not supported yet"),
+    "labeler of DP-GEN we do not run": (_siesta, "fp_style", "siesta"),
     "no such calculator": (_set(["user_fp_params", "calculator"], "emmt"), "user_fp_params.calculator", "emmt"),
     "ratio above 1": (_set(["ratio_failed"], 5), "ratio_failed", "less than or equal to 1"),
     "POTCAR missing": (_potcar_missing, "fp_pp_files[0]", "does not exist"),
@@ -227,6 +396,7 @@ CASES = {
         "user_fp_params.kspacing",
         "positive",
     ),
+    **LABELERS,
     "machine section missing": (_drop_machine("fp"), "fp", "missing"),
     "machine without command": (_machine(["train", "command"], ""), "train.command", "command"),
     "no such batch system": (_machine(["fp", "machine", "batch_type"], "Slrum"), "fp.machine.batch_type", "Slurm"),
@@ -258,6 +428,27 @@ def test_one_clear_error(project, case):
     assert os.path.basename(error["file"]) in ("param.json", "machine.json")
     if words:
         assert words in f"{error['message']} {error['hint']}"
+
+
+@pytest.mark.parametrize(
+    "good",
+    {
+        "cp2k": _cp2k(),
+        "template": _style("cp2k", ("t.inp", TEMPLATE), external_input_path="t.inp"),
+        "abacus": _abacus(),
+        "abacus file": _abacus(("I", "ecutwfc 50\nkspacing 0.1 # 1/bohr\n"), drop=["user_fp_params"], fp_incar="I"),
+        "gaussian": _gaussian(),
+        "custom": _custom(),
+        "vasp short": _short_vasp(),
+        "vasp user": _short_vasp(fp_params=None, user_fp_params={"KSPACING": 0.2, "KGAMMA": True}),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_good_labelers_have_no_problem(project, good):
+    good[1](project)
+    answer = problems(project)
+    assert answer["ok"], answer["errors"]
+    assert answer["warnings"] == []
 
 
 def test_all_problems_come_at_once(project):

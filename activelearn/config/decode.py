@@ -17,6 +17,7 @@ from activelearn.errors import ConfigError, Problem
 from activelearn.plugins import suggest
 
 OWN = "_activelearn"
+PROGRAM_INPUT = ("user_fp_params", "fp_params")
 
 
 class _Yaml(yaml.SafeLoader):
@@ -72,12 +73,24 @@ def read(file: Path) -> dict[str, Any]:
     return {**bare, OWN: own} if own is not None else bare
 
 
-def without_comments(value: Any) -> Any:
-    """Drop every key that starts with `_`, at any depth."""
+def without_comments(value: Any, program: bool = False) -> Any:
+    """Drop every key that starts with `_`, at any depth; but `_` alone means something in a program's input.
+
+    Parameters
+    ----------
+    value
+        Any JSON value.
+    program
+        Whether it is part of a program's input (CP2K's sections have a key `_`).
+    """
     if isinstance(value, dict):
-        return {key: without_comments(item) for key, item in value.items() if not str(key).startswith("_")}
+        return {
+            key: without_comments(item, program or key in PROGRAM_INPUT)
+            for key, item in value.items()
+            if not str(key).startswith("_") or (program and key == "_")
+        }
     if isinstance(value, list):
-        return [without_comments(item) for item in value]
+        return [without_comments(item, program) for item in value]
     return value
 
 

@@ -17,17 +17,6 @@ LATER = frozenset(
         "cluster_cutoff",
         "cluster_cutoff_hard",
         "cluster_minify",
-        "fp_params",
-        "fp_aniso_kspacing",
-        "cvasp",
-        "fp_nbands_esti_data",
-        "user_fp_params",
-        "fp_pp_path",
-        "fp_pp_files",
-        "fp_incar",
-        "fp_orb_files",
-        "fp_dpks_descriptor",
-        "fp_kpt_file",
         "fp_raw_data",
         "low_level",
         "cutoff",
@@ -77,4 +66,4 @@ REFUSED_ENGINES = {
     "fp_style": ("siesta", "pwmat", "cpx", "amber/diff"),
     "model_devi_engine": ("gromacs", "amber", "calypso"),
 }
-LATER_ENGINES = {"fp_style": ("cp2k", "abacus", "gaussian", "custom"), "model_devi_engine": ()}
+LATER_ENGINES: dict[str, tuple[str, ...]] = {"fp_style": (), "model_devi_engine": ()}

@@ -21,11 +21,13 @@ def _assignments(text: str) -> Iterator[re.Match[str]]:
             yield match
 
 
-def check(file: str, key: str, text: str, type_map: Sequence[str]) -> list[Problem]:
-    """Return what the labeler misses in an INCAR."""
+def check(file: str, key: str, text: str, type_map: Sequence[str], needs_spacing: bool = True) -> list[Problem]:
+    """Return what the labeler misses in an INCAR; KSPACING only where the k mesh follows from it."""
     found = tags(text)
     problems = []
-    if "KSPACING" not in found:
+    if not needs_spacing:
+        pass
+    elif "KSPACING" not in found:
         problems.append(Problem(file, key, "the INCAR has no KSPACING", "add for example KSPACING = 0.2"))
     elif spacing(found) is None:
         problems.append(Problem(file, key, f"KSPACING = {found['KSPACING']} is no positive number (1/A)"))
@@ -94,3 +96,17 @@ def with_magmom(text: str, counts: Mapping[str, int], type_map: Sequence[str]) -
         text,
         count=1,
     ).replace(f"{expanded} \n", f"{expanded}\n")
+
+
+def with_tags(text: str, new: Mapping[str, str]) -> str:
+    """Return the INCAR with some tags set; the old statements of these tags are dropped, the rest stays as it is."""
+    lines = []
+    for line in text.splitlines():
+        code, mark, comment = re.match(r"([^#!]*)([#!]?)(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
+        statements = code.split(";")
+        kept = [part for part in statements if part.partition("=")[0].strip().upper() not in new]
+        if len(kept) == len(statements):
+            lines.append(line)
+        elif any(part.strip() for part in kept) or comment:
+            lines.append(";".join(kept) + mark + comment)
+    return "\n".join([*lines, *(f"{key} = {value}" for key, value in new.items())]) + "\n"

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import io
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import ase
 import dpdata
 import numpy as np
+from ase.data import atomic_masses, atomic_numbers
 from pydantic import BaseModel
 
 from activelearn.config.param import Param
 from activelearn.dispatch.task import Batch, Failure, Retry, Verdict
 from activelearn.errors import Problem
+from activelearn.files import relative_link
 from activelearn.log import tail
 
 
@@ -31,6 +35,8 @@ class Picked:
     system: int
     """Index in sys_configs."""
     atoms: ase.Atoms
+    conditions: Mapping[str, float] = field(default_factory=dict)
+    """What was held in the run the frame is from: temperature (K), pressure (bar), electron_temperature (K)."""
 
 
 class Labeler(Protocol):
@@ -67,6 +73,58 @@ def species(atoms: ase.Atoms, type_map: Sequence[str]) -> list[str]:
     return [name for name in type_map if name in present]
 
 
+def masses(param: Param) -> list[float]:
+    """Return the mass of each element of type_map, u."""
+    if param.mass_map == "auto":
+        return [float(atomic_masses[atomic_numbers[name]]) for name in param.type_map]
+    return list(param.mass_map)
+
+
+def to_dpdata(atoms: ase.Atoms, type_map: Sequence[str]) -> Any:
+    """Return atoms that are sorted by type_map as a dpdata.System of one frame."""
+    names = species(atoms, type_map)
+    symbols = atoms.get_chemical_symbols()
+    data = {
+        "atom_names": names,
+        "atom_numbs": [symbols.count(name) for name in names],
+        "atom_types": np.array([names.index(symbol) for symbol in symbols]),
+        "orig": np.zeros(3),
+        "cells": np.array(atoms.cell.array)[None],
+        "coords": np.array(atoms.positions)[None],
+    }
+    return dpdata.System(data=data)
+
+
+def share(folder: Path, task: str, files: Iterable[Path], below: str = "") -> list[str]:
+    """Copy files into the stage's folder once, and link to them from a task.
+
+    Parameters
+    ----------
+    folder
+        The stage's folder.
+    task
+        Folder of the task, relative to the stage's.
+    files
+        The files.
+    below
+        Folder of the task they are linked in.
+
+    Returns
+    -------
+    list
+        Their names, relative to the task's folder.
+    """
+    names = []
+    for file in files:
+        copy = folder / file.name
+        if not copy.is_file() or not filecmp.cmp(file, copy, shallow=False):
+            shutil.copyfile(file, copy)
+        name = f"{below}/{file.name}" if below else file.name
+        relative_link(folder / task / name, copy)
+        names.append(name)
+    return names
+
+
 def kpoints(cell: np.ndarray[Any, np.dtype[np.float64]], spacing: float | Sequence[float]) -> list[int]:
     """Return the k mesh: n_i = max(1, ceil(2 pi |b_i| / spacing)), b the reciprocal vectors without 2 pi.
 
@@ -82,8 +140,32 @@ def kpoints(cell: np.ndarray[Any, np.dtype[np.float64]], spacing: float | Sequen
     return [max(1, math.ceil(2 * math.pi * length / s)) for length, s in zip(lengths, spacings, strict=True)]
 
 
+def conditioned(system: Any, conditions: Mapping[str, float], use_ele_temp: int) -> Any:
+    """Return a label with the electron temperature (K) it was made at, as models take it.
+
+    Parameters
+    ----------
+    system
+        The label, a dpdata.LabeledSystem of one frame.
+    conditions
+        What was held in the run the frame is from.
+    use_ele_temp
+        1: fparam of shape (1, 1); 2: aparam of shape (1, N, 1); 0: neither.
+    """
+    temperature = conditions.get("electron_temperature")
+    if not use_ele_temp or temperature is None:
+        return system
+    shape = (1, 1) if use_ele_temp == 1 else (1, int(system.get_natoms()), 1)
+    system.data["fparam" if use_ele_temp == 1 else "aparam"] = np.full(shape, float(temperature))
+    return system
+
+
 class NotConvergedError(ValueError):
     """The calculation ended without converging."""
+
+
+class NoFrameError(ValueError):
+    """The file can be read, but no frame in it is whole."""
 
 
 def parse(file: str | Sequence[str], fmt: str) -> Any:
@@ -93,6 +175,8 @@ def parse(file: str | Sequence[str], fmt: str) -> Any:
     ------
     NotConvergedError
         dpdata left out the frame because its electronic steps did not converge.
+    NoFrameError
+        dpdata found no frame that is whole.
     ValueError
         It cannot be read, or it does not hold exactly one frame.
     """
@@ -104,10 +188,12 @@ def parse(file: str | Sequence[str], fmt: str) -> Any:
             raise ValueError(f"dpdata cannot read it as {fmt}: {type(error).__name__}: {error}") from error
     if len(system) == 0 and any("unconverged" in str(warning.message) for warning in warned):
         raise NotConvergedError("not converged")
+    if len(system) == 0:
+        raise NoFrameError("holds no converged frame")
     if len(system) != 1:
         raise ValueError(f"holds {len(system)} converged frames instead of one")
-    for name in ("energies", "forces"):
-        if name not in system.data or not np.all(np.isfinite(system[name])):
+    for name, shape in (("energies", (1,)), ("forces", (1, int(system.get_natoms()), 3))):
+        if name not in system.data or np.shape(system[name]) != shape or not np.all(np.isfinite(system[name])):
             raise ValueError(f"{name} are missing or not finite")
     return system
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import ase
 from ase.io.vasp import write_vasp
+from pydantic import Field, PositiveFloat
 
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
 from activelearn.dispatch.task import Batch, Task, Verdict
 from activelearn.errors import Problem
 from activelearn.files import relative_link, write_if_different
-from activelearn.label import incar, potcar, values
+from activelearn.label import cvasp, ele_temp, incar, params, potcar, values
+from activelearn.label.params import ShortVasp
 from activelearn.label.values import Picked
 
 LOG = "fp.log"
@@ -28,8 +30,18 @@ class VaspSettings(Settings):
     """Folder of the POTCAR files."""
     fp_pp_files: list[str]
     """One POTCAR per element of type_map, in its order."""
-    fp_incar: str
+    fp_incar: str | None = None
     """INCAR, used as it is; must have KSPACING and KGAMMA."""
+    user_fp_params: dict[str, Any] | None = None
+    """INCAR tags by name; used where fp_incar is not given."""
+    fp_params: ShortVasp | None = None
+    """Old short form of the INCAR; used where neither of the others is given."""
+    fp_aniso_kspacing: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)] | None = None
+    """Distance of k points along each reciprocal vector, 1/A; instead of KSPACING of the INCAR."""
+    cvasp: bool = False
+    """Give each task cvasp.py, which runs VASP under Custodian; `fp.command` of machine.json must call it."""
+    fp_nbands_esti_data: str | list[str] | None = None
+    """With electron temperatures, what NBANDS is estimated from: folders of VASP runs, or a file with two numbers."""
 
 
 class Vasp:
@@ -41,21 +53,64 @@ class Vasp:
         self.settings = settings
         self.type_map = list(param.type_map)
         self.potcars = root / os.path.expanduser(settings.fp_pp_path)  # noqa: PTH111
-        self.incar = root / os.path.expanduser(settings.fp_incar)  # noqa: PTH111
+        self.root = root
+        self.incar = root / os.path.expanduser(settings.fp_incar) if settings.fp_incar else None  # noqa: PTH111
+        names = {"fp_incar": self.incar, "user_fp_params": settings.user_fp_params, "fp_params": settings.fp_params}
+        self.key = next((key for key, value in names.items() if value is not None), "fp_incar")
+        self.hot = param.use_ele_temp > 0
 
     def check(self, file: str, structures: Sequence[ase.Atoms]) -> list[Problem]:
         """Return what is wrong with INCAR and POTCAR files."""
         elements = {name for atoms in structures for name in atoms.get_chemical_symbols()}
         problems = potcar.check(file, self.type_map, self.potcars, self.settings.fp_pp_files, "POTCAR", elements)
-        if not self.incar.is_file():
+        if self.incar is not None and not self.incar.is_file():
             return [*problems, Problem(file, "fp_incar", f"{self.incar} does not exist", "write the INCAR there")]
-        text = self.incar.read_text(errors="replace")
-        return [*problems, *incar.check(file, "fp_incar", text, self.type_map)]
+        text = self._incar()
+        if not text:
+            message = "is required but missing: the INCAR"
+            return [*problems, Problem(file, self.key, message, "give an INCAR file (or its tags as user_fp_params)")]
+        aniso = self.settings.fp_aniso_kspacing is not None
+        problems += incar.check(file, self.key, text, self.type_map, needs_spacing=not aniso)
+        if self.hot and self.settings.fp_nbands_esti_data is not None:
+            try:
+                self._bands()
+            except (OSError, ValueError, IndexError) as error:
+                problems.append(Problem(file, "fp_nbands_esti_data", f"cannot be used: {error}"))
+        return problems
+
+    def _incar(self) -> str:
+        """Return the INCAR all frames share."""
+        if self.incar is not None:
+            return self.incar.read_text(errors="replace")
+        if self.settings.user_fp_params is not None:
+            return params.text(self.settings.user_fp_params)
+        return params.text(self.settings.fp_params.tags()) if self.settings.fp_params is not None else ""
+
+    def _bands(self) -> ele_temp.Bands | None:
+        given = self.settings.fp_nbands_esti_data
+        if given is None:
+            return None
+        paths = [self.root / os.path.expanduser(one) for one in ([given] if isinstance(given, str) else given)]  # noqa: PTH111
+        return ele_temp.bands(paths[0] if isinstance(given, str) else paths)
+
+    def _hot(self, text: str, temperature: float, atoms: ase.Atoms, bands: ele_temp.Bands | None) -> str:
+        """Return the INCAR for an electron temperature (K)."""
+        new = ele_temp.smearing(temperature)
+        if bands is not None:
+            present = values.species(atoms, self.type_map)
+            counts = values.composition(atoms)
+            electrons = [z for name in present for z in ele_temp.valence(self._potcar(name))]
+            default = ele_temp.default_bands([counts[name] for name in present], electrons)
+            new["NBANDS"] = str(bands.estimate(temperature, float(atoms.cell.volume), default))
+        return incar.with_tags(text, new)
 
     def batch(self, folder: Path, frames: Iterable[Picked]) -> Batch:
         """Write the four input files of each frame; frames of one composition share a POTCAR."""
-        text = self.incar.read_text()
+        text = self._incar()
         tags = incar.tags(text)
+        spacing = self.settings.fp_aniso_kspacing or incar.spacing(tags) or 0.5
+        bands = self._bands() if self.hot else None
+        extra = ("cvasp.py",) if self.settings.cvasp else ()
         tasks = []
         compositions: dict[str, dict[str, int]] = {}
         for frame in frames:
@@ -65,17 +120,22 @@ class Vasp:
             task = folder / frame.task
             task.mkdir(parents=True, exist_ok=True)
             _write_poscar(task / "POSCAR", atoms)
-            write_if_different(task / "INCAR", incar.with_magmom(text, counts, self.type_map))
-            mesh = values.kpoints(atoms.cell.array, incar.spacing(tags) or 0.5)
+            own = incar.with_magmom(text, counts, self.type_map)
+            if self.hot and ele_temp.CONDITION in frame.conditions:
+                own = self._hot(own, frame.conditions[ele_temp.CONDITION], atoms, bands)
+            write_if_different(task / "INCAR", own)
+            mesh = values.kpoints(atoms.cell.array, spacing)
             write_if_different(task / "KPOINTS", _kpoints(mesh, incar.gamma(tags) is not False))
             present = values.species(atoms, self.type_map)
             shared = folder / f"POTCAR.{'-'.join(present)}"
             write_if_different(shared, "".join(self._potcar(name) for name in present))
             relative_link(task / "POTCAR", shared)
+            for name in extra:
+                write_if_different(task / name, Path(cvasp.__file__).read_text())
             tasks.append(
                 Task(
                     frame.task,
-                    forward=("POSCAR", "INCAR", "KPOINTS", "POTCAR"),
+                    forward=("POSCAR", "INCAR", "KPOINTS", "POTCAR", *extra),
                     outputs=("OUTCAR", "vasprun.xml"),
                     result=("OUTCAR", "vasprun.xml"),
                 )
@@ -115,7 +175,8 @@ class Vasp:
             except values.NotConvergedError:
                 raise values.NotConvergedError(f"not converged: {name} reached NELM electronic steps") from None
             except ValueError as error:
-                if fmt == "vasp/xml" and _ended(file):  # dpdata leaves out what did not converge, without a word
+                empty = isinstance(error, values.NoFrameError)
+                if empty and fmt == "vasp/xml" and _ended(file):  # dpdata leaves out what did not converge in silence
                     raise values.NotConvergedError(f"not converged: {name} reached NELM electronic steps") from None
                 reasons.append(f"{name}: {error}")
         raise ValueError("; ".join(reasons))
