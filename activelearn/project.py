@@ -106,7 +106,7 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
         param=param,
         machine=machine,
         trainer=trainer(train, param),
-        explorer=explorer(explore, param),
+        explorer=explorer(explore, param, root),
         labeler=labeler(label, param, root),
         settings={
             "train": train.model_dump(),

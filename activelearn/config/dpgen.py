@@ -4,7 +4,6 @@ from __future__ import annotations
 
 LATER = frozenset(
     [
-        "use_ele_temp",
         "training_reuse_iter",
         "training_reuse_old_ratio",
         "training_reuse_numb_steps",
@@ -23,20 +22,8 @@ LATER = frozenset(
         "srtab_file_path",
         "train_param",
         "init_multi_systems",
-        "model_devi_taut",
-        "model_devi_taup",
-        "model_devi_neidelay",
-        "model_devi_plumed",
-        "model_devi_plumed_path",
         "model_devi_e_trust_lo",
         "model_devi_e_trust_hi",
-        "use_relative",
-        "epsilon",
-        "use_relative_v",
-        "epsilon_v",
-        "model_devi_f_avg_relative",
-        "lmp_d3",
-        "lmp_neigh_modify_one",
         "mlp_engine",
         "model_devi_adapt_trust_lo",
         "model_devi_numb_candi_f",
@@ -97,14 +84,6 @@ NEUTRAL = {
 
 JOB_LATER = frozenset(
     [
-        "template",
-        "rev_mat",
-        "sys_rev_mat",
-        "dt",
-        "neidelay",
-        "taut",
-        "taup",
-        "nbeads",
         "ens",
         "Ts",
         "Ps",
