@@ -65,7 +65,7 @@ restart=0
 _JOIN_LOG = """\
 if [ -f al.log.lammps ]; then
     # what was logged before the restart
-    cat al.log.lammps log.lammps > al.new 2>/dev/null
+    { cat al.log.lammps; echo; cat log.lammps; } > al.new 2>/dev/null
     mv al.new log.lammps
     rm al.log.lammps
 fi
