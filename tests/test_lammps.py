@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from activelearn import stages
 from activelearn.data import deviation, forces
 from tests import md
 
@@ -105,6 +106,9 @@ def test_template_tasks(project, ensemble):
         assert loaded.explorer.volume_ratio(name, steps).tolist() == [1.0] * 5
         first = re.search(r"^\s*0\s+(\S+)", (name / "log.lammps").read_text(), flags=re.MULTILINE)
         assert float(first[1]) == pytest.approx(run["conditions"]["V_TEMP"])
+    with pytest.raises(StopIteration) as end:
+        next(stages.select(loaded, 0))
+    assert (end.value.value["candidate"], end.value.value["picked"]) == (10, 4)
 
 
 def test_template_that_restarts_loses_nothing(project, ensemble):

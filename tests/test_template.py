@@ -102,6 +102,18 @@ def test_hybrid_potentials_are_the_users_own():
     assert lines[2:4] == [text.splitlines()[2], "pair_coeff      * * deepmd Cu"]
 
 
+@pytest.mark.parametrize("electron", ["fparam", "aparam"])
+def test_electron_temperature_of_a_template(electron):
+    """DP-GEN forgets that of the atoms."""
+    text = LMP.replace("read_data", "variable ELE_TEMP equal V_ELE\nread_data")
+    job = ExplorationJob(sys_idx=[0], trj_freq=5, template={"lmp": "x"})
+    settings = LammpsSettings(model_devi_dt=0.001)
+    words = template.Words({"V_TEMP": 1, "V_STEPS": 2, "V_ELE": 5000}, {})
+    deck = template.lammps(text, ["../g"], ["Cu"], job, settings, electron, words)
+    assert f"deepmd ../g out_freq 5 out_file model_devi.out {electron} ${{ELE_TEMP}}\n" in deck
+    assert template.electron_temperature(deck) == 5000
+
+
 def test_good_templates_have_no_problem_and_a_plan(biased):
     answer = problems(biased)
     assert (answer["errors"], answer["warnings"]) == ([], [])
@@ -177,7 +189,15 @@ def test_one_clear_error(biased, case):
     assert words in answer["errors"][0]["message"] + answer["errors"][0]["hint"]
 
 
+def test_templates_need_the_electron_temperature(biased):
+    biased.param["use_ele_temp"] = 1
+    told = [error["message"] for error in problems(biased)["errors"] if error["path"] == f"{JOB}.template.lmp"]
+    assert len(told) == 1
+    assert "ELE_TEMP" in told[0]
+
+
 WARNINGS = {
+    "periodic boundaries": (_param(model_devi_nopbc=True), f"{JOB}.template.lmp"),
     "word nowhere": (_job(rev_mat={**WORDS, "lmp": {**WORDS["lmp"], "V_X": [1]}}), f"{JOB}.rev_mat.lmp.V_X"),
     "system that is not explored": (_job(sys_rev_mat={"3": {}}), f"{JOB}.sys_rev_mat.3"),
     "no template": (

@@ -70,6 +70,9 @@ def problems(
     path = f"{where}.template.lmp"
     for message, hint in _lammps(texts["lmp"], job, settings, graphs, electron):
         yield Problem(file, path, f"{job.template.lmp} {message}", hint)
+    if settings.model_devi_nopbc and not re.search(r"^\s*boundary\s+[fsm]", texts["lmp"], flags=re.MULTILINE):
+        message = f"{job.template.lmp} has periodic boundaries, but model_devi_nopbc is true"
+        yield Problem(file, path, message, "write: boundary f f f", "warning")
     left: dict[tuple[str, str], str] = {}
     for system in job.sys_idx:
         words = template.combinations(job, system, settings.model_devi_plumed)[0]
