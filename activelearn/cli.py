@@ -145,13 +145,13 @@ def status(as_json: bool, directory: Path) -> None:
 @workdir_option
 def collect(param: Path, output: Path, fmt: str, initial: bool, directory: Path) -> None:
     """Write the data set of a run into one place."""
-    from activelearn.config import decode
+    from activelearn.config import decode, legacy
     from activelearn.config.base import keys
     from activelearn.config.param import Param
     from activelearn.report import collect as report
     from activelearn.workdir import Workdir
 
-    raw = decode.read(param)
+    raw, _ = legacy.param(decode.read(param), str(param))
     shared = {key: value for key, value in raw.items() if key in keys(Param)}
     found, problems = decode.settings(shared, [Param], str(param))
     settings = found.get(Param)
@@ -159,6 +159,16 @@ def collect(param: Path, output: Path, fmt: str, initial: bool, directory: Path)
         raise ConfigError(problems)
     frames = report.collect(settings, Workdir(directory.resolve()), output, fmt, initial)
     click.echo(f"{frames} frames written to {output} ({fmt})")
+
+
+@main.command()
+def schema() -> None:
+    """Print a JSON Schema of param.json, for editors: each key with its description, unit and default."""
+    import json
+
+    from activelearn import schema as builder
+
+    click.echo(json.dumps(builder.build(), indent=1))
 
 
 def _prepared(param: Path, machine: Path, directory: Path) -> tuple[Project, Report]:

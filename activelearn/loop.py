@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from activelearn import stages
+from activelearn.adopt import takeover
+from activelearn.adopt.takeover import Estate
 from activelearn.dispatch import batch
 from activelearn.dispatch.batch import Site
 from activelearn.project import Project
@@ -26,7 +28,7 @@ def run(project: Project) -> Record:
         A stage cannot go on; running again continues from there.
     """
     record = Record.open(project.workdir)
-    record.compare()
+    takeover.take_over(project, record)
     iteration = 0
     while True:
         last = iteration >= len(project.param.model_devi_jobs)
@@ -54,7 +56,8 @@ def _run_stage(project: Project, record: Record, iteration: int, stage: str) -> 
         section = project.machine.sections[stage]
         site = Site(project.workdir.root, section, project.param.activelearn.max_jobs, project.digests)
         batch.follow(folder, site)
-    result = _drive(_steps(project, record, iteration, stage), site)
+    left = takeover.estate(record, iteration, stage, site, folder)
+    result = _drive(_steps(project, record, iteration, stage), site, record, left)
     seconds = (datetime.now(UTC) - started).total_seconds()
     return Done(iteration, stage, result, seconds, project.fingerprint(stage))
 
@@ -68,13 +71,18 @@ def _steps(project: Project, record: Record, iteration: int, stage: str) -> Step
     return stages.select(project, iteration) if stage == "select" else stages.label(project, iteration)
 
 
-def _drive(steps: Steps, site: Site | None) -> dict[str, Any]:
-    """Run each batch a stage yields and hand back what came of it, until it returns its result."""
+def _drive(steps: Steps, site: Site | None, record: Record, left: Estate | None) -> dict[str, Any]:
+    """Run each batch a stage yields and hand back what came of it, until it returns its result.
+
+    Of the first batch, what DP-GEN `left` finished is not run again.
+    """
     try:
         wanted = next(steps)
         while True:
             if site is None:
                 raise RuntimeError("a stage without a machine asked for tasks")
+            if left and not record.settled:
+                takeover.claim(left, wanted, site, record)
             wanted = steps.send(batch.run(wanted, site))
     except StopIteration as stop:
         result: dict[str, Any] = stop.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from activelearn import plugins
-from activelearn.config import decode, dpgen
+from activelearn.config import decode, dpgen, legacy, legacy_machine
 from activelearn.config import machine as machine_file
 from activelearn.config.base import keys
 from activelearn.config.machine import MachineFile
@@ -29,6 +30,9 @@ from activelearn.train import GROUP as TRAINER_GROUP
 from activelearn.train import TRAINERS
 from activelearn.train.values import Trainer
 from activelearn.workdir import STAGES, Workdir
+
+Modernise = Callable[[dict[str, Any], str], tuple[dict[str, Any], list[Problem]]]
+"""(what a file holds, its name) -> the same in today's spelling, warnings."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
         There are errors; it has all problems of both files.
     """
     problems: list[Problem] = []
-    raw = _read(param_path, problems)
-    raw_machine = _read(machine_path, problems)
+    raw = _read(param_path, legacy.param, problems)
+    raw_machine = _read(machine_path, legacy_machine.machine, problems)
     machine = None
     if raw_machine is not None:
         machine, found = machine_file.decode(raw_machine, str(machine_path))
@@ -118,12 +122,15 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
     return project, problems
 
 
-def _read(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
+def _read(path: Path, modernise: Modernise, problems: list[Problem]) -> dict[str, Any] | None:
+    """Read a file and rewrite its old spellings."""
     try:
-        return decode.read(path)
+        raw, found = modernise(decode.read(path), str(path))
     except ConfigError as error:
         problems.extend(error.problems)
         return None
+    problems.extend(found)
+    return raw
 
 
 def _engine(

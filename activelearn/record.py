@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 _DPGEN_STAGES = {"train": range(3), "label": range(3, 9)}
 """The stage numbers of DP-GEN that are written when one of ours is recorded."""
+_LAST_RUN = {"train": 2, "explore": 4, "select": 6, "label": 8}
+"""The stage number of DP-GEN after which one of ours is finished."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,41 @@ class Done:
     """Of the settings it used."""
 
 
+@dataclass(frozen=True)
+class Position:
+    """Where DP-GEN stopped: the last line of record.dpgen."""
+
+    iteration: int
+    number: int
+    """Of its nine stages, the last one that is finished."""
+
+    def finished(self, iteration: int, stage: str) -> bool:
+        """Return whether DP-GEN has computed all of one of our stages."""
+        return iteration < self.iteration or (iteration == self.iteration and self.number >= _LAST_RUN[stage])
+
+    @property
+    def current(self) -> tuple[int, str]:
+        """The stage of ours that DP-GEN was in, or about to begin."""
+        for stage in STAGES:
+            if not self.finished(self.iteration, stage):
+                return self.iteration, stage
+        return self.iteration + 1, STAGES[0]
+
+    @property
+    def calculated(self) -> bool:
+        """Whether the calculations of the current stage have all ended."""
+        return (self.current[1], self.number) in (("train", 1), ("label", 7))
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What DP-GEN did that we have not recorded."""
+
+    position: Position
+    stages: tuple[tuple[int, str], ...]
+    """Our stages that it finished, in order."""
+
+
 @dataclass
 class Record:
     """What is known to be finished."""
@@ -39,6 +76,12 @@ class Record:
     workdir: Workdir
     done: dict[tuple[int, str], Done] = field(default_factory=dict)
     started: dict[tuple[int, str], datetime] = field(default_factory=dict)
+    inherited: Position | None = None
+    """Where DP-GEN stopped when its work was last taken over."""
+    inherited_lines: int = 0
+    """How many lines record.dpgen had then."""
+    settled: bool = True
+    """Whether what DP-GEN left of the stage it was in is taken over."""
 
     @classmethod
     def open(cls, workdir: Workdir) -> Record:
@@ -58,6 +101,10 @@ class Record:
             if kind == "format" and event.get("version", 0) > FORMAT:
                 message = f"{workdir.record} has format {event['version']}, this activelearn reads {FORMAT}"
                 raise RecordError(f"{message}\n    -> update activelearn")
+            if kind == "adopted":
+                record._forget(Position(*event["position"]), event["lines"])
+            if kind == "settled":
+                record.settled = True
             if kind not in ("started", "stage") or "iteration" not in event or "stage" not in event:
                 continue
             key = (event["iteration"], event["stage"])
@@ -100,6 +147,23 @@ class Record:
         self.done[item.iteration, item.stage] = item
         self.mirror()
 
+    def adopt(self, position: Position) -> None:
+        """Note that DP-GEN went on up to `position`; what was known of later stages does not count any more."""
+        lines = len(_read_dpgen(self.workdir))
+        self._write({"event": "adopted", "position": [position.iteration, position.number], "lines": lines})
+        self._forget(position, lines)
+
+    def settle(self) -> None:
+        """Note that what DP-GEN left of the stage it was in is taken over."""
+        self._write({"event": "settled"})
+        self.settled = True
+
+    def _forget(self, position: Position, lines: int) -> None:
+        self.inherited, self.inherited_lines, self.settled = position, lines, False
+        for known in (self.done, self.started):
+            for key in [key for key in known if not position.finished(*key)]:
+                del known[key]
+
     def mirror(self) -> None:
         """Append to record.dpgen what it lacks."""
         have = _read_dpgen(self.workdir)
@@ -107,32 +171,25 @@ class Record:
         if missing:
             write_atomic(self.workdir.dpgen_record, "".join(f"{i} {stage}\n" for i, stage in [*have, *missing]))
 
-    def compare(self) -> None:
-        """Compare with record.dpgen before anything is done.
+    def ahead(self) -> Lead | None:
+        """Compare with record.dpgen before anything is done; return what DP-GEN did if it went on here.
 
         Raises
         ------
         RecordError
-            The two tell different stories: DP-GEN went on, or somebody rolled one of them back.
+            The two tell different stories: somebody rolled one of them back.
         """
         ours, theirs = self._dpgen_lines(), _read_dpgen(self.workdir)
         if ours == theirs:
-            return
+            return None
         name = self.workdir.dpgen_record
-        if not ours:
-            raise RecordError(
-                f"{name} belongs to a run of DP-GEN; going on with it is not supported yet.\n"
-                "    -> use an empty folder, with the labelled data of that run in init_data_sys"
-            )
-        if theirs[: len(ours)] == ours:
-            raise RecordError(
-                f"{name} is ahead of {self.workdir.record}: DP-GEN went on here, which is not supported yet.\n"
-                f"    -> delete the lines of {name} after '{ours[-1][0]} {ours[-1][1]}' to go on from there"
-            )
+        if len(theirs) > len(ours) and theirs[: len(ours)] == ours:
+            new = theirs[max(len(ours), self.inherited_lines) :]
+            return _lead(new) if new else None
         crashed = ours[: len(theirs)] == theirs and not _newer(self.workdir)
         if crashed:
             self.mirror()
-            return
+            return None
         raise RecordError(
             f"{name} was changed after {self.workdir.record} was written, and is not what it should be.\n"
             f"    -> delete {name} to go on from {self.workdir.record.name} (it is written anew)"
@@ -148,6 +205,19 @@ class Record:
         ]
 
 
+def _lead(lines: Sequence[tuple[int, int]]) -> Lead:
+    """Return what DP-GEN did in new lines; a stage of which it did a part again is all its own."""
+    position = Position(*lines[-1])
+    touched = {(iteration, number >= _DPGEN_STAGES["label"].start) for iteration, number in lines}
+    stages = tuple(
+        (iteration, stage)
+        for iteration in sorted({iteration for iteration, _ in lines})
+        for stage in STAGES
+        if (iteration, stage != "train") in touched and position.finished(iteration, stage)
+    )
+    return Lead(position, stages)
+
+
 def _read_dpgen(workdir: Workdir) -> list[tuple[int, int]]:
     """Return the lines of record.dpgen; a torn last line is left out."""
     try:
@@ -155,11 +225,13 @@ def _read_dpgen(workdir: Workdir) -> list[tuple[int, int]]:
     except FileNotFoundError:
         return []
     found = []
-    for line in text[: text.rfind("\n") + 1].splitlines():
+    whole = text.endswith("\n")
+    lines = text.splitlines()
+    for place, line in enumerate(lines):
         words = line.split()
         if len(words) == 2 and all(word.isdigit() for word in words):
             found.append((int(words[0]), int(words[1])))
-        elif words:
+        elif words and (whole or place < len(lines) - 1):
             raise RecordError(f"{workdir.dpgen_record}: {line!r} is not 'iteration stage'\n    -> delete this line")
     return found
 

@@ -14,8 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from activelearn.config.param import OFF
+import ase
+import numpy as np
+from numpy.typing import NDArray
+
+from activelearn.config.param import Param
+from activelearn.config.selection import LEVELS, box_limits
 from activelearn.data import dataset, structures
+from activelearn.data.deviation import Deviation
 from activelearn.data.frames import FrameRef
 from activelearn.dispatch.task import Batch, Failure, Outcome
 from activelearn.errors import EngineError
@@ -23,7 +29,9 @@ from activelearn.explore.values import Exploration, Run, Start
 from activelearn.files import relative_link, write_atomic, write_if_different
 from activelearn.label.values import Picked
 from activelearn.project import Project
-from activelearn.select import health, pick, trust
+from activelearn.select import box, health, pick, trust
+from activelearn.select.frames import Frames, gather
+from activelearn.select.summary import summary, warnings
 from activelearn.select.trust import Kind, Levels
 from activelearn.train import data as training_data
 from activelearn.train.values import TrainingJob
@@ -149,49 +157,41 @@ def select(project: Project, iteration: int) -> Steps:
     """Classify the frames by the trust levels and pick those to label."""
     yield from ()
     place, param = project.workdir.iteration(iteration), project.param
-    job = param.model_devi_jobs[iteration]
+    job, healthy = param.model_devi_jobs[iteration], param.activelearn.health
     runs = [Run(**run) for run in json.loads(place.runs.read_text())]
-    cutoff = project.trainer.cutoff() or DEFAULT_CUTOFF
+    quota = pick.quota_of(param, job)
     systems: dict[str, Any] = {}
     picked: list[dict[str, Any]] = []
     place.label.mkdir(parents=True, exist_ok=True)
-    for system in job.sys_idx:
-        f_lo, f_hi, v_lo, v_hi = (
-            level if (level := param.trust(f"model_devi_{kind}_trust_{end}", job, system)) is not None else OFF
-            for kind in "fv"
-            for end in ("lo", "hi")
-        )
-        levels = Levels(f_lo, f_hi, v_lo, v_hi)
-        mine = [run for run in runs if run.system == system]
-        classified = [_classify(project, run, levels) for run in mine]
+    for system in sorted(job.sys_idx):
+        frames = gather((_trajectory(project, run) for run in runs if run.system == system), param.model_devi_skip)
+        f_lo, f_hi, v_lo, v_hi = (param.trust(name, job, system) for name in LEVELS)
+        kinds, levels, adapted = _classify(param, frames, Levels(f_lo, f_hi, v_lo, v_hi))
         rng = project.rng(iteration, "select", str(system))
-        check = _geometry_check(project, cutoff) if param.activelearn.health else None
-        result = pick.pick(system, classified, param.fp_task_max, rng, check)
-        pick.write_audit(result, place.audit)
-        for line in pick.summary(result, param.fp_task_max):
+        result = pick.pick(system, frames, kinds, quota, rng, _check(project), backfill=healthy)
+        pick.write_audit(result, place.audit, param.detailed_report_make_fp)
+        for line in summary(result, adapted):
             log.info(line)
-        for frame, complaint in result.rejected:
+        for frame, complaint in (*result.rejected, *result.left_out.items()):
             log.info("system %03d rejected %s step %d: %s", system, frame.task, frame.step, complaint)
-        deviations = {(c.task, int(s)): float(f) for c in classified for s, f in zip(c.steps, c.force, strict=True)}
         picked += [
             {
-                "label": f"task.{system:03d}.{rank:06d}",
+                "label": f"task.{system:03d}.{number:06d}",
                 "system": system,
                 "task": frame.task,
                 "step": frame.step,
-                "max_devi_f": deviations[frame.task, frame.step],
+                "max_devi_f": float(frames.force[row]),
             }
-            for rank, frame in enumerate(result.picked)
+            for number, row, frame in result.picked
         ]
         systems[f"{system:03d}"] = {
-            "accurate": result.accurate,
-            "candidate": result.candidate,
-            "failed": result.failed,
+            **{kind.name.lower(): result.count(kind) for kind in Kind},
             "picked": len(result.picked),
-            "rejected": len(result.rejected),
+            "rejected": len(result.rejected) + len(result.left_out),
             "trust": asdict(levels),
         }
-        _warn(system, result)
+        for warning in warnings(result, levels):
+            log.warning(warning)
     write_atomic(place.picked, json.dumps(picked, indent=1))
     totals = {
         kind: sum(item[kind] for item in systems.values()) for kind in ("accurate", "candidate", "failed", "picked")
@@ -199,20 +199,44 @@ def select(project: Project, iteration: int) -> Steps:
     return {**totals, "systems": systems}
 
 
-def _classify(project: Project, run: Run, levels: Levels) -> pick.Classified:
+def _trajectory(project: Project, run: Run) -> tuple[str, Deviation, NDArray[np.bool_] | None]:
+    """Return the deviations along one trajectory, and which frames the health rules do not believe."""
     folder = project.workdir.root / run.task
     deviation = project.explorer.deviation(folder)
-    kinds = trust.classify(deviation, levels, project.param.model_devi_skip)
-    if project.param.activelearn.health:
-        ratio = project.explorer.volume_ratio(folder, deviation.steps)
-        bad = health.unhealthy_rows(deviation, ratio)
-        kinds[bad & (kinds != Kind.SKIPPED)] = Kind.FAILED
-    return pick.Classified(run.task, deviation.steps, deviation.force, kinds)
+    if not project.param.activelearn.health:
+        return run.task, deviation, None
+    ratio = project.explorer.volume_ratio(folder, deviation.steps)
+    return run.task, deviation, health.unhealthy_rows(deviation, ratio)
 
 
-def _geometry_check(project: Project, cutoff: float) -> pick.Check:
+def _classify(param: Param, frames: Frames, levels: Levels) -> tuple[NDArray[np.int8], Levels, Levels | None]:
+    """Return the kinds, the levels that decided, and these levels again if they follow from the frames."""
+    if not param.model_devi_adapt_trust_lo:
+        return trust.classify(frames, levels), levels, None
+    rule = trust.Adaptive(
+        param.model_devi_numb_candi_f,
+        param.model_devi_numb_candi_v,
+        param.model_devi_perc_candi_f,
+        param.model_devi_perc_candi_v,
+    )
+    kinds, adapted = trust.adapt(frames, levels, rule)
+    return kinds, adapted, adapted
+
+
+def _check(project: Project) -> pick.Check | None:
+    """Return the test of a frame's geometry, None if there is nothing to test."""
+    param = project.param
+    limits, vacuum, healthy = box_limits(param.fp_skip_bad_box), param.fp_cluster_vacuum, param.activelearn.health
+    if not (limits or vacuum or healthy):
+        return None
+    cutoff = (project.trainer.cutoff() if healthy else None) or DEFAULT_CUTOFF
+
+    def complaint(atoms: ase.Atoms) -> str | None:
+        found = health.complaint(atoms, cutoff) if healthy else None
+        return found or box.bad_box(atoms, limits) or (box.bad_cluster(atoms, vacuum) if vacuum else None)
+
     def check(frames: Iterable[FrameRef]) -> dict[FrameRef, str | None]:
-        return {frame: health.complaint(atoms, cutoff) for frame, atoms in _read_frames(project, frames).items()}
+        return {frame: complaint(atoms) for frame, atoms in _read_frames(project, frames).items()}
 
     return check
 
@@ -227,14 +251,6 @@ def _read_frames(project: Project, frames: Iterable[FrameRef]) -> dict[FrameRef,
         for task, wanted in steps.items()
         for step, atoms in project.explorer.frames(project.workdir.root / task, wanted, project.param.type_map).items()
     }
-
-
-def _warn(system: int, result: pick.Pick) -> None:
-    if result.total == 0:
-        log.warning("system %03d: no frame was explored", system)
-    elif result.failed > 0.5 * result.total:
-        share = 100 * result.failed / result.total
-        log.warning("system %03d: %.0f %% of the frames failed; look at the MD before trusting the rest", system, share)
 
 
 def label(project: Project, iteration: int) -> Steps:

@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+import time
 from pathlib import Path
 
 _WRAPPER = """\
@@ -18,10 +19,10 @@ exit $code
 """
 
 
-def wrap(folder: Path, log: Path) -> dict:
-    """Make counting `dp`, `lmp` and `python` in `folder`; return them by section of machine.json."""
+def wrap(folder: Path, log: Path, **other: str) -> dict:
+    """Make counting `dp`, `lmp` and `python`, or `other` programs, in `folder`; return them by section."""
     folder.mkdir(parents=True, exist_ok=True)
-    programs = {"train": shutil.which("dp"), "model_devi": shutil.which("lmp"), "fp": sys.executable}
+    programs = {"train": shutil.which("dp"), "model_devi": shutil.which("lmp"), "fp": sys.executable, **other}
     commands = {}
     for section, program in programs.items():
         file = folder / section
@@ -35,19 +36,33 @@ def calls(log: Path) -> list:
     """Return the calls as dicts with section, folder, arguments, start, end and code (None if it never ended)."""
     found = {}
     for line in log.read_text().splitlines():
-        time, what, key, section, folder, *rest = line.split(" ")
+        when, what, key, section, folder, *rest = line.split(" ")
         if what == "start":
             found[key] = {
                 "section": section,
                 "folder": folder,
                 "arguments": " ".join(rest),
-                "start": float(time),
+                "start": float(when),
                 "end": None,
                 "code": None,
             }
         else:
-            found[key].update(end=float(time), code=int(rest[0]))
+            found[key].update(end=float(when), code=int(rest[0]))
     return list(found.values())
+
+
+def end_killed(log: Path) -> None:
+    """Write down the end of calls that were killed together with their wrapper."""
+    started = {}
+    for line in log.read_text().splitlines():
+        _, what, key, section, folder, *_ = line.split(" ")
+        if what == "start":
+            started[key] = (section, folder)
+        else:
+            started.pop(key)
+    with log.open("a") as stream:
+        for key, (section, folder) in started.items():
+            stream.write(f"{time.time():.9f} end {key} {section} {folder} 137\n")
 
 
 def overlapping(found: list) -> list:

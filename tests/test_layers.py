@@ -13,8 +13,8 @@ LAYERS = {
     "config": 1, "data": 1,
     "dispatch": 2, "record": 2,
     "train": 3, "explore": 3, "select": 3, "label": 3,
-    "project": 4, "stages": 4, "preflight": 4,
-    "loop": 5, "report": 5,
+    "project": 4, "stages": 4, "preflight": 4, "schema": 4,
+    "adopt": 5, "loop": 5, "report": 5,
     "cli": 6, "__main__": 7,
 }  # fmt: skip
 SIBLINGS = ("train", "explore", "select", "label")

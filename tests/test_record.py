@@ -14,9 +14,9 @@ from activelearn.dispatch import wrapper
 from activelearn.dispatch.ledger import Digests, Ledger
 from activelearn.dispatch.task import Failure, Retry
 from activelearn.errors import ActiveLearnError, DispatchError, RecordError
-from activelearn.record import Done, Record
+from activelearn.record import Done, Position, Record
 from activelearn.report import status
-from activelearn.workdir import Workdir
+from activelearn.workdir import STAGES, Workdir
 
 
 def filled(tmp_path, stages=((0, "train"), (0, "explore"), (0, "select"), (0, "label"), (1, "train"))):
@@ -32,7 +32,7 @@ def test_record_survives_a_new_start(tmp_path):
     again = Record.open(Workdir(tmp_path))
     assert again.get(0, "label") == Done(0, "label", {"n": 0}, 1.5)
     assert again.get(1, "explore") is None
-    again.compare()
+    again.ahead()
     assert (tmp_path / "record.dpgen").read_text().splitlines() == [f"0 {n}" for n in range(9)] + ["1 0", "1 1", "1 2"]
 
 
@@ -70,7 +70,7 @@ def test_mirror_is_completed_after_a_crash(tmp_path):
     file.write_text(whole[: whole.index("0 5")])
     past = time.time() - 100
     os.utime(file, (past, past))
-    Record.open(Workdir(tmp_path)).compare()
+    Record.open(Workdir(tmp_path)).ahead()
     assert file.read_text() == whole
 
 
@@ -81,19 +81,51 @@ def test_mirror_rolled_back_by_hand_is_refused(tmp_path):
     future = time.time() + 100
     os.utime(file, (future, future))
     with pytest.raises(RecordError, match=r"delete .*record\.dpgen"):
-        Record.open(Workdir(tmp_path)).compare()
+        Record.open(Workdir(tmp_path)).ahead()
 
 
-def test_dpgen_run_or_lead_is_refused(tmp_path):
-    (tmp_path / "record.dpgen").write_text("0 0\n")
-    with pytest.raises(RecordError, match="not supported yet"):
-        Record.open(Workdir(tmp_path)).compare()
-    (tmp_path / "record.dpgen").unlink()
-    filled(tmp_path, [(0, "train")])
-    with (tmp_path / "record.dpgen").open("a") as stream:
-        stream.write("0 3\n")
-    with pytest.raises(RecordError, match="DP-GEN went on"):
-        Record.open(Workdir(tmp_path)).compare()
+def write_dpgen(folder, *lines):
+    (folder / "record.dpgen").write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_lead_of_dpgen(tmp_path, number):
+    write_dpgen(tmp_path, *(f"0 {n}" for n in range(9)), *(f"1 {n}" for n in range(number + 1)))
+    lead = Record.open(Workdir(tmp_path)).ahead()
+    assert lead.position == Position(1, number)
+    ends = {"train": 2, "explore": 4, "select": 6, "label": 8}
+    finished = [(1, stage) for stage in STAGES if number >= ends[stage]]
+    assert list(lead.stages) == [(0, stage) for stage in STAGES] + finished
+    now = next((stage for stage in STAGES if number < ends[stage]), None)
+    assert lead.position.current == ((1, now) if now else (2, "train"))
+
+
+def test_dpgen_that_went_on_after_us_is_ahead_by_what_it_did(tmp_path):
+    record = filled(tmp_path, [(0, "train"), (0, "explore")])
+    write_dpgen(tmp_path, "0 0", "0 1", "0 2")
+    assert record.ahead() is None
+    write_dpgen(tmp_path, *(f"0 {n}" for n in range(6)))  # it began the exploration anew
+    assert record.ahead().stages == ((0, "explore"),)
+    record.adopt(record.ahead().position)
+    assert Record.open(Workdir(tmp_path)).ahead() is None
+    write_dpgen(tmp_path, *(f"0 {n}" for n in range(9)))
+    assert Record.open(Workdir(tmp_path)).ahead().stages == ((0, "explore"), (0, "select"), (0, "label"))
+
+
+def test_what_dpgen_does_again_does_not_count_any_more(tmp_path):
+    record = filled(tmp_path, [(0, "train"), (0, "explore"), (0, "select")])
+    write_dpgen(tmp_path, "0 0", "0 1", "0 2", "0 3")
+    record.adopt(record.ahead().position)
+    for known in (record, Record.open(Workdir(tmp_path))):
+        assert list(known.done) == [(0, "train")]
+        assert not known.settled
+    record.settle()
+    assert Record.open(Workdir(tmp_path)).settled
+
+
+def test_last_line_without_an_end_is_a_line(tmp_path):
+    (tmp_path / "record.dpgen").write_text("0 0\n0 1")  # the rest was deleted in an editor
+    assert Record.open(Workdir(tmp_path)).ahead().position == Position(0, 1)
 
 
 def test_status_shows_the_stage_in_progress(tmp_path):

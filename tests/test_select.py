@@ -1,6 +1,4 @@
-"""Classification, health and picking, against a plain restatement of the rules."""
-
-import math
+"""Picking, health, and the reading of deviations; the classification is in test_classification.py."""
 
 import numpy as np
 import pytest
@@ -12,87 +10,116 @@ from hypothesis import strategies as st
 from activelearn.data import deviation as deviations
 from activelearn.data.deviation import Deviation
 from activelearn.data.frames import FrameRef
-from activelearn.select import health, pick
-from activelearn.select.trust import Kind, Levels, classify
+from activelearn.select import frames as frames_module
+from activelearn.select import health, pick, trust
+from activelearn.select.frames import gather
+from activelearn.select.pick import Quota
+from activelearn.select.summary import summary
+from activelearn.select.trust import Adaptive, Kind, Levels
 
-values = st.one_of(st.floats(0, 2), st.sampled_from([0.0, 0.1, 0.3, math.nan, math.inf]))
-rows = st.lists(st.tuples(st.integers(0, 10_000), values, values), max_size=40, unique_by=lambda row: row[0])
-levels = st.builds(
-    lambda f_lo, f_hi, v_lo, v_hi: Levels(min(f_lo, f_hi), max(f_lo, f_hi), min(v_lo, v_hi), max(v_lo, v_hi)),
-    *(st.sampled_from([0.05, 0.1, 0.3, 0.5]) for _ in range(2)),
-    *(st.sampled_from([0.1, 0.3, 1e10]) for _ in range(2)),
-)
+FIRST_RELEASE = ((60, 810, 840, 990), (170, 190, 280, 350, 420, 900))
 
 
-def make(some):
-    some = sorted(some)
-    return Deviation(*(np.array([row[n] for row in some], dtype=t) for n, t in ((0, int), (1, float), (2, float))))
-
-
-def plain(step, f, v, level, skip):
-    """The rule in words: candidate first, then accurate, else failed; what is no number fails."""
-    if step < skip:
-        return Kind.SKIPPED
-    virial_counts = level.v_lo < 1e10
-    if not math.isfinite(f) or (virial_counts and not math.isfinite(v)):
-        return Kind.FAILED
-    if not math.isfinite(v):
-        v = 0.0
-    if level.f_lo <= f < level.f_hi or level.v_lo <= v < level.v_hi:
-        return Kind.CANDIDATE
-    if f < level.f_lo and v < level.v_lo:
-        return Kind.ACCURATE
-    return Kind.FAILED
-
-
-@given(rows, levels, st.sampled_from([0, 100, 20_000]))
-def test_classification_is_the_plain_rule(some, level, skip):
-    data = make(some)
-    expected = [plain(s, f, v, level, skip) for s, f, v in zip(data.steps, data.force, data.virial, strict=True)]
-    assert classify(data, level, skip).tolist() == expected
-
-
-@given(rows, st.integers(1, 10), st.integers(0, 5))
-def test_pick_keeps_account_of_every_frame(some, n_max, seed):
-    data = make(some)
-    level = Levels(0.1, 0.5, 1e10, 1e10)
-    kinds = classify(data, level)
-    trajectory = pick.Classified("task.000.000000", data.steps, data.force, kinds)
-    bad = {FrameRef("task.000.000000", int(s)) for s in data.steps[::3]}
-    result = pick.pick(
-        0,
-        [trajectory],
-        n_max,
-        np.random.default_rng(seed),
-        lambda frames: {f: "bad" if f in bad else None for f in frames},
+def table(*trajectories):
+    """Frames of tasks a, b, ...: each a list of force deviations, every 10 steps."""
+    return gather(
+        (task, Deviation(np.arange(len(force)) * 10, np.array(force, dtype=float), np.zeros(len(force))), None)
+        for task, force in zip("abcdefgh", trajectories, strict=False)
     )
-    candidates = {FrameRef("task.000.000000", int(s)) for s in data.steps[kinds == Kind.CANDIDATE]}
-    good = candidates - bad
-    assert set(result.picked) <= good
-    assert len(result.picked) == min(n_max, len(good))
-    assert list(result.picked) == sorted(result.picked)
-    assert result.total == len(data)
-    assert sum(len(frames) for frames in result.shuffled.values()) == len(data)
-    assert {frame for frame, _ in result.rejected} <= candidates & bad
-    assert result.candidate == len(candidates) - len(result.rejected)
+
+
+@given(st.lists(st.floats(0, 0.6), max_size=40), st.integers(0, 10), st.integers(0, 5), st.sampled_from([-1, 3]))
+def test_other_candidates_take_the_place_of_sick_ones(force, n_max, seed, n_min):
+    frames = table(force)
+    kinds = trust.classify(frames, Levels(0.1, 0.5, 1e10, 1e10))
+    bad = {frames.ref(row) for row in range(0, len(frames), 3)}
+    looked_at = []
+
+    def check(refs):
+        looked_at.extend(refs)
+        return {ref: "bad" if ref in bad else None for ref in refs}
+
+    result = pick.pick(0, frames, kinds, Quota(n_max, n_min), np.random.default_rng(seed), check)
+    candidates = {frames.ref(row) for row in np.flatnonzero(kinds == Kind.CANDIDATE)}
+    good, number = candidates - bad, min(n_max, len(candidates - bad))
+    assert set(result.chosen) <= good
+    assert len(result.chosen) == (number if number >= n_min else 0)
+    assert list(result.chosen) == sorted(result.chosen)
+    assert [number for number, _, _ in result.picked] == list(range(len(result.chosen)))
+    assert [frames.ref(row) for _, row, _ in result.picked] == list(result.chosen)
+    assert {ref for ref, _ in result.rejected} == bad & set(looked_at)
+    assert len(looked_at) == len(set(looked_at)) <= number + len(result.rejected)
+    assert result.count(Kind.CANDIDATE) == len(candidates) - len(result.rejected)
+    assert sum(result.count(kind) for kind in Kind) == result.total == len(force)
+    for kind, rows in result.order.items():
+        assert sorted(rows) == np.flatnonzero(result.kinds == kind).tolist()
+
+
+def test_without_backfill_the_numbers_of_sick_frames_stay_empty():
+    frames = table([0.2] * 6)
+    kinds = np.full(6, Kind.CANDIDATE, dtype=np.int8)
+    check = {FrameRef("a", step): "bad" if step in (10, 40) else None for step in range(0, 60, 10)}
+    result = pick.pick(0, frames, kinds, Quota(9), np.random.default_rng(0), lambda _: check, backfill=False)
+    assert [(number, ref.step) for number, _, ref in result.picked] == [(0, 0), (2, 20), (3, 30), (5, 50)]
+    assert [ref.step for ref in result.left_out] == [10, 40]
+    assert result.count(Kind.CANDIDATE) == 6
+    missing = pick.pick(0, frames, kinds, Quota(9), np.random.default_rng(0), lambda _: {}, backfill=False)
+    assert set(missing.left_out.values()) == {"the frame is not in the trajectory"}
 
 
 def test_selection_is_a_function_of_the_seed_and_of_nothing_else():
-    steps = np.arange(0, 1000, 10)
-    kinds = np.full(100, Kind.CANDIDATE, dtype=np.int8)
-    one = pick.Classified("a", steps, steps * 0.0, kinds)
-    two = pick.Classified("b", steps, steps * 0.0, kinds)
-    first = pick.pick(0, [one, two], 10, np.random.default_rng(3))
-    again = pick.pick(0, [two, one], 10, np.random.default_rng(3))
-    other = pick.pick(0, [one, two], 10, np.random.default_rng(4))
-    assert first.picked == again.picked
-    assert first.shuffled == again.shuffled
-    assert first.picked != other.picked
+    deviation = Deviation(np.arange(0, 1000, 10), np.zeros(100), np.zeros(100))
+    kinds = np.full(200, Kind.CANDIDATE, dtype=np.int8)
+
+    def chosen(names, seed):
+        frames = gather((name, deviation, None) for name in names)
+        result = pick.pick(0, frames, kinds, Quota(10), np.random.default_rng(seed))
+        return result.chosen, result.order[Kind.CANDIDATE].tolist()
+
+    first = chosen("ab", 3)
+    assert first == chosen("ba", 3)
+    assert first[0] != chosen("ab", 4)[0]
+    assert first[0] == (  # what the first release picked: a run that goes on goes on with the same frames
+        *(FrameRef("a", step) for step in FIRST_RELEASE[0]),
+        *(FrameRef("b", step) for step in FIRST_RELEASE[1]),
+    )
+
+
+def test_frames_the_health_rules_do_not_believe_fail_and_are_not_ranked():
+    sick = np.array([False, True, False, True])
+    some = Deviation(np.arange(4), np.array([0.1, 0.4, 0.3, 0.0]), np.zeros(4))
+    frames = gather([("a", some, sick)], skip=1)
+    assert frames.step.tolist() == [1, 2, 3]
+    fixed = trust.classify(frames, Levels(0.2, 0.5, 1e10, 1e10))
+    ranked, levels = trust.adapt(frames, Levels(9, 0.5, 9, 1e10), Adaptive(1, 0, 0.0, 0.0))
+    assert fixed.tolist() == ranked.tolist() == [Kind.FAILED, Kind.CANDIDATE, Kind.FAILED]
+    assert levels == Levels(0.3, 0.5, 1e10, 1e10)
+
+
+def test_audit_files_are_streamed_and_go_with_the_wish_for_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(frames_module, "LINES_AT_ONCE", 3)
+    frames = table([0.0] * 4, [0.2] * 10)
+    kinds = trust.classify(frames, Levels(0.1, 0.5, 1e10, 1e10))
+    result = pick.pick(0, frames, kinds, Quota(2), np.random.default_rng(0))
+
+    def file(kind, system):
+        return tmp_path / f"{kind}.{system}"
+
+    pick.write_audit(result, file)
+    before = {path.name: (path.read_text(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+    assert sorted(before["rest_accurate.0"][0].splitlines()) == [f"a {step}" for step in (0, 10, 20, 30)]
+    assert sorted(before["candidate.0"][0].splitlines()) == sorted(f"b {10 * n}" for n in range(10))
+    assert before["rest_failed.0"][0] == ""
+    pick.write_audit(result, file)
+    assert {path.name: (path.read_text(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
+    pick.write_audit(result, file, wanted=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_summary_is_dpgens():
-    result = pick.Pick(0, accurate=38, candidate=14, failed=10, picked=tuple(FrameRef("t", n) for n in range(14)))
-    assert pick.summary(result, 20) == [
+    frames = table([0.2] * 14 + [0.9] * 10 + [0.0] * 38)
+    kinds = trust.classify(frames, Levels(0.1, 0.5, 1e10, 1e10))
+    assert summary(pick.pick(0, frames, kinds, Quota(20), np.random.default_rng(0))) == [
         "system 000 candidate :     14 in     62  22.58 %",
         "system 000 failed    :     10 in     62  16.13 %",
         "system 000 accurate  :     38 in     62  61.29 %",

@@ -246,7 +246,6 @@ CASES = {
         "does not exist",
     ),
     "old api_version": (_machine(["api_version"], "0.9"), "api_version", "too old"),
-    "flat machine file": (_machine(["train_machine"], {}), "", "before 0.9"),
 }
 
 

@@ -7,11 +7,9 @@ LATER = frozenset(
         "training_reuse_iter",
         "training_reuse_old_ratio",
         "training_reuse_numb_steps",
-        "training_reuse_stop_batch",
         "training_reuse_start_lr",
         "training_reuse_start_pref_e",
         "training_reuse_start_pref_f",
-        "training_reuse_decay_steps",
         "training_init_model",
         "training_iter0_model_path",
         "training_finetune_model",
@@ -20,21 +18,7 @@ LATER = frozenset(
         "one_h5",
         "model_devi_activation_func",
         "srtab_file_path",
-        "train_param",
-        "init_multi_systems",
-        "model_devi_e_trust_lo",
-        "model_devi_e_trust_hi",
         "mlp_engine",
-        "model_devi_adapt_trust_lo",
-        "model_devi_numb_candi_f",
-        "model_devi_numb_candi_v",
-        "model_devi_perc_candi_f",
-        "model_devi_perc_candi_v",
-        "fp_accurate_threshold",
-        "fp_accurate_soft_threshold",
-        "detailed_report_make_fp",
-        "fp_skip_bad_box",
-        "fp_cluster_vacuum",
         "use_clusters",
         "cluster_cutoff",
         "cluster_cutoff_hard",
@@ -74,27 +58,12 @@ LATER = frozenset(
 
 NEUTRAL = {
     "mlp_engine": "dp",
-    "fp_accurate_threshold": 1,
-    "fp_accurate_soft_threshold": 1,
-    "detailed_report_make_fp": True,
-    "model_devi_e_trust_lo": 1e10,
-    "model_devi_e_trust_hi": 1e10,
 }
 """Keys of LATER at the value that asks for nothing we do not do anyway."""
 
 JOB_LATER = frozenset(
     [
-        "ens",
-        "Ts",
-        "Ps",
-        "t_freq",
-        "traj_freq",
-        "pka_e",
         "skip_training",
-        "skip_train",
-        "sk_tr",
-        "s_t",
-        "task_min",
         "restart_from_iter",
         "lambdas",
         "times",
@@ -102,11 +71,8 @@ JOB_LATER = frozenset(
 )
 """Keys of one exploration job that DP-GEN reads and we do not."""
 
-SECTION_LATER = frozenset({"export_command", "python_path", "source_list"})
+SECTION_LATER = frozenset({"export_command", "source_list"})
 """Keys of a section of machine.json that DP-GEN reads and we do not."""
-
-FLAT_MACHINE = ("deepmd_path", "train_machine", "train_resources", "model_devi_machine", "fp_machine", "fp_resources")
-"""Keys that give away a machine file of DP-GEN before 0.9."""
 
 REFUSED_ENGINES = {
     "fp_style": ("siesta", "pwmat", "cpx", "amber/diff"),

@@ -66,15 +66,6 @@ def decode(raw: Mapping[str, Any], file: str) -> tuple[MachineFile | None, list[
     tuple
         The values, or None where they cannot be used, and all problems.
     """
-    if any(key in raw for key in dpgen.FLAT_MACHINE):
-        return None, [
-            Problem(
-                file,
-                "",
-                "this is the flat form of DP-GEN before 0.9, which activelearn does not support yet",
-                "write the sections train, model_devi and fp, each with command, machine and resources",
-            )
-        ]
     problems: list[Problem] = []
     for key, value in raw.items():
         if key == "handlers":

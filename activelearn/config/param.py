@@ -8,17 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
 from activelearn.config.base import Settings
+from activelearn.config.selection import JobSelection, Selection
 from activelearn.errors import Problem
 
 BatchSize = PositiveInt | Literal["auto"]
 """A number of frames, or "auto"."""
-
-Level = float | list[float] | dict[str, float]
-"""A trust level: one number, one per entry of sys_configs, or {"sys_idx": number}."""
-
-LEVELS = ("model_devi_f_trust_lo", "model_devi_f_trust_hi", "model_devi_v_trust_lo", "model_devi_v_trust_hi")
-OFF = 1e10
-"""A virial trust level that is never reached: the virial does not take part (DP-GEN's default)."""
 
 
 def _number_as_list(value: object) -> object:
@@ -27,15 +21,6 @@ def _number_as_list(value: object) -> object:
 
 def _word_as_list(value: object) -> object:
     return [value] if isinstance(value, str | int | float) else value
-
-
-def level_of(level: Level, system: int) -> float | None:
-    """Return the trust level of one entry of sys_configs, None where none is given."""
-    if isinstance(level, dict):
-        return level.get(str(system))
-    if isinstance(level, list):
-        return level[system] if system < len(level) else None
-    return level
 
 
 Value = int | float | str | bool
@@ -66,7 +51,7 @@ class Revision(Settings):
     """Words of the PLUMED template."""
 
 
-class ExplorationJob(Settings):
+class ExplorationJob(JobSelection):
     """One entry of model_devi_jobs: what one iteration explores."""
 
     sys_idx: Annotated[list[NonNegativeInt], BeforeValidator(_number_as_list), Field(min_length=1)]
@@ -97,14 +82,6 @@ class ExplorationJob(Settings):
     """Words of the template files and the values they are replaced by: one task for each combination."""
     sys_rev_mat: dict[str, Revision] = {}
     """The same for single entries of sys_configs, {"sys_idx": ...}; combined with rev_mat."""
-    model_devi_f_trust_lo: Level | None = None
-    """Lower trust level of the forces in this iteration, eV/A."""
-    model_devi_f_trust_hi: Level | None = None
-    """Upper trust level of the forces in this iteration, eV/A."""
-    model_devi_v_trust_lo: Level | None = None
-    """Lower trust level of the virial in this iteration, eV."""
-    model_devi_v_trust_hi: Level | None = None
-    """Upper trust level of the virial in this iteration, eV."""
 
 
 class Own(Settings):
@@ -120,7 +97,7 @@ class Own(Settings):
     """Most jobs of one stage in a queue at the same time; on a shell machine the cores are the limit."""
 
 
-class Param(Settings):
+class Param(Selection):
     """The keys of param.json that all engines share."""
 
     type_map: Annotated[list[str], Field(min_length=1)]
@@ -143,16 +120,6 @@ class Param(Settings):
     """Format of the starting structures, as dpdata calls it."""
     sys_batch_size: list[BatchSize] | None = None
     """Training batch size of the new data of each entry of sys_configs."""
-    model_devi_skip: NonNegativeInt = 0
-    """Frames of MD steps below this number are not considered."""
-    model_devi_f_trust_lo: Level
-    """Frames whose largest force deviation is below are accurate, eV/A."""
-    model_devi_f_trust_hi: Level
-    """Frames whose largest force deviation is not below are failed, eV/A."""
-    model_devi_v_trust_lo: Level = OFF
-    """The same for the virial deviation, eV; off by default."""
-    model_devi_v_trust_hi: Level = OFF
-    """The same for the virial deviation, eV; off by default."""
     model_devi_jobs: Annotated[list[ExplorationJob], Field(min_length=1)]
     """One entry per iteration."""
     model_devi_engine: str = "lammps"
@@ -161,20 +128,10 @@ class Param(Settings):
     """Delete the trajectories of an iteration when it is recorded; a number keeps those of the last N iterations."""
     fp_style: str
     """Labeler."""
-    fp_task_max: PositiveInt
-    """Most frames labelled per iteration and system."""
-    fp_task_min: NonNegativeInt
-    """New data of a system with fewer frames is not trained on; with none at all the models are carried over."""
     ratio_failed: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of failed labels above which the run stops (for you to look at them)."""
     activelearn: Own = Field(default=Own(), alias="_activelearn")
     """Settings DP-GEN does not have."""
-
-    def trust(self, name: str, job: ExplorationJob, system: int) -> float | None:
-        """Return one trust level of one system in one iteration; the job's own value goes first."""
-        own = getattr(job, name)
-        value = level_of(own, system) if own is not None else None
-        return value if value is not None else level_of(getattr(self, name), system)
 
     def problems(self, file: str) -> Iterator[Problem]:
         """Yield what contradicts itself, without looking at any file."""
@@ -199,14 +156,7 @@ class Param(Settings):
                     f"{len(sizes)} entries for {n} of {owner}",
                     f"write one per entry of {owner}, or leave it out",
                 )
-        for name in LEVELS:
-            level = getattr(self, name)
-            if isinstance(level, list) and len(level) != n_systems:
-                yield Problem(
-                    file, name, f"{len(level)} levels for {n_systems} entries of sys_configs", "write one per entry"
-                )
-            if isinstance(level, dict):
-                yield from _system_keys(file, name, level, n_systems)
+        yield from self.selection_problems(file, n_systems)
         seen: set[str] = set()
         for place, job in enumerate(self.model_devi_jobs):
             for problem in self._job_problems(file, f"model_devi_jobs[{place}]", job, n_systems):
@@ -240,39 +190,5 @@ class Param(Settings):
             yield Problem(
                 file, f"{where}.nsteps", f"{job.nsteps} steps, but a frame only every {job.trj_freq}", "lower trj_freq"
             )
-        for name in LEVELS:
-            own = getattr(job, name)
-            if isinstance(own, list) and len(own) != n_systems:
-                message = f"{len(own)} levels for {n_systems} entries of sys_configs"
-                yield Problem(file, f"{where}.{name}", message, "write one per entry")
-            if isinstance(own, dict):
-                yield from _system_keys(file, f"{where}.{name}", own, n_systems)
-        for system in (s for s in job.sys_idx if s < n_systems):
-            for kind, unit in (("f", "eV/A"), ("v", "eV")):
-                lo, hi = (self.trust(f"model_devi_{kind}_trust_{end}", job, system) for end in ("lo", "hi"))
-                for end, value in (("lo", lo), ("hi", hi)):
-                    if value is None and kind == "f":
-                        yield Problem(
-                            file,
-                            f"model_devi_{kind}_trust_{end}",
-                            f"no level for system {system}, which {where} explores",
-                            f'add "{system}": <{unit}>',
-                        )
-                if lo is not None and hi is not None and not (0 <= lo < hi or (kind == "v" and lo >= OFF)):
-                    yield Problem(
-                        file,
-                        f"model_devi_{kind}_trust_lo",
-                        f"lower trust level {lo} is not below the upper one {hi} {unit} (system {system})",
-                        "swap them, or write 0 <= lo < hi",
-                    )
-
-
-def _system_keys(file: str, where: str, level: dict[str, float], n_systems: int) -> Iterator[Problem]:
-    for key in level:
-        if not key.isdigit() or int(key) >= n_systems:
-            yield Problem(
-                file,
-                f"{where}.{key}",
-                f"{key!r} is no index of sys_configs (it has {n_systems} entries)",
-                f'keys are "0" to "{n_systems - 1}"',
-            )
+        explored = [system for system in job.sys_idx if system < n_systems]
+        yield from self.job_problems(file, where, job, explored, n_systems)

@@ -54,7 +54,7 @@ def run(batch: Batch, site: Site) -> Outcome:
         Tasks could not be submitted or followed.
     """
     ledger = Ledger.open(batch.folder)
-    digests = {task.name: _digest(task, batch, site) for task in batch.tasks}
+    digests = {task.name: digest(task, batch, site) for task in batch.tasks}
     _judge(batch, ledger, digests)
     fresh = {
         task.name
@@ -116,7 +116,8 @@ def _again(ledger: Ledger, name: str, digest: str, *kinds: Retry) -> bool:
     )
 
 
-def _digest(task: Task, batch: Batch, site: Site) -> str:
+def digest(task: Task, batch: Batch, site: Site) -> str:
+    """Return the fingerprint of a task: its command and the contents of its input files."""
     files = [(name, batch.folder / task.name / name) for name in task.forward]
     files += [(f"../{name}", batch.folder / name) for name in batch.common]
     files += [(f"user/{Path(name).name}", site.root / name) for name in site.section.forward]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,91 @@ def _submission(request: Mapping[str, Any], work_base: Path, section: Section) -
         task_list=tasks,
         continue_on_failure=True,
     )
+
+
+def remote_records(section: Section, root: Path) -> dict[str, Any] | None:
+    """Read the submissions' own files below remote_root of a machine that is reached by SSH.
+
+    Returns
+    -------
+    dict or None
+        Their contents by name (HASH), or None if the machine's folders cannot be looked into.
+
+    Raises
+    ------
+    DispatchError
+        The machine cannot be reached.
+    """
+    module = _dpdispatcher()
+    found: dict[str, Any] = {}
+    try:
+        with _quiet(), _same_random():
+            context = module.Machine.load_from_dict({**section.machine, "local_root": str(root)}).context
+        if not hasattr(context, "sftp"):
+            return None
+        for name in sorted(context.sftp.listdir(context.temp_remote_root)):
+            file = f"{context.temp_remote_root}/{name}/{name}.json"
+            with contextlib.suppress(FileNotFoundError, ValueError), context.sftp.open(file) as stream:
+                found[name] = json.loads(stream.read())
+    except Exception as error:
+        where = section.machine.get("remote_profile", {}).get("hostname", section.machine["context_type"])
+        message = f"what DP-GEN left on {where} cannot be looked at: {type(error).__name__}: {error}"
+        raise DispatchError(f"{message}\n    -> type the same command again when the machine can be reached") from error
+    return found
+
+
+def inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str]) -> frozenset[str]:
+    """Wait for the jobs of a submission that another program (DP-GEN) made, and fetch what they left.
+
+    Nothing is submitted: a task that did not end well is not started again.
+
+    Parameters
+    ----------
+    found
+        The content of the submission's own file, HASH.json.
+    name
+        HASH, the name of its folder.
+    root
+        The run's folder.
+    also
+        Files to fetch beside those the submission promised (patterns, relative to a task's folder).
+
+    Returns
+    -------
+    frozenset of str
+        Folders of the tasks that ended well, relative to the stage's.
+    """
+    module = _dpdispatcher()
+    given = {**found["machine"], "local_root": str(root), "retry_count": 0}
+    if given.get("remote_root") and given["context_type"].lower().removesuffix("context") == "local":
+        given["remote_root"] = str(root / os.path.expanduser(given["remote_root"]))  # noqa: PTH111
+    with _quiet(), _same_random():
+        machine = module.Machine.load_from_dict(given)
+        submission = module.Submission.deserialize(dict(found), machine=machine, bind_context=False)
+        submission.submission_hash = name  # it names the folder; what it was made from may have moved
+        machine.context.bind_submission(submission)
+    jobs = [job for job in submission.belonging_jobs if job.job_id]
+    wait, told = SHORTEST_WAIT, False
+    while True:
+        with _quiet():
+            for job in jobs:
+                job.get_job_state()
+        out = [str(job.job_id) for job in jobs if job.job_state not in (*_over(), _state("terminated"))]
+        if not out:
+            break
+        if not told:
+            log.info("waiting for %d job(s) that DP-GEN left running: %s", len(out), ", ".join(out))
+            told = True
+        time.sleep(wait)
+        wait = min(LONGEST_WAIT, 1.5 * wait)
+    with _quiet():
+        _fetch(submission)
+        for task in submission.belonging_tasks:  # apart: files are moved, and a promised one may link to one of these
+            task.backward_files = list(also)
+        _fetch(submission)
+        return frozenset(
+            task.task_work_path for task in submission.belonging_tasks if task.has_finished_tag(machine.context)
+        )
 
 
 def _limit(request: Mapping[str, Any]) -> int:

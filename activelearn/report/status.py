@@ -72,7 +72,8 @@ def _row(record: Record, iteration: int) -> Row:
         done = record.get(iteration, stage)
         if done:
             results[stage] = done.result
-            seconds[stage] = done.seconds
+            if "made_by" not in done.result:  # of what DP-GEN did nobody knows how long it took
+                seconds[stage] = done.seconds
     train, explore, select, label = (results[stage] for stage in STAGES)
     heldout = train.get("heldout", {})
     return Row(

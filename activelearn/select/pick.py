@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from activelearn.config.param import ExplorationJob, Param
 from activelearn.data.frames import FrameRef
-from activelearn.files import write_if_different
+from activelearn.files import write_lines_if_different
+from activelearn.select.frames import Frames
 from activelearn.select.trust import Kind
+
+AUDIT = {Kind.CANDIDATE: "candidate", Kind.ACCURATE: "rest_accurate", Kind.FAILED: "rest_failed"}
+"""The names of the audit files."""
 
 
 @dataclass(frozen=True)
-class Classified:
-    """One trajectory after classification."""
+class Quota:
+    """How many frames of a system to pick."""
 
-    task: str
-    """Folder of the task, relative to the run."""
-    steps: NDArray[np.int64]
-    """Shape (F,)."""
-    force: NDArray[np.float64]
-    """Largest force deviation, eV/A, shape (F,)."""
-    kinds: NDArray[np.int8]
-    """Kind per frame, shape (F,)."""
+    n_max: int
+    n_min: int = -1
+    """Pick none if it would be fewer."""
+    soft: float = 1.0
+    """From this share of accurate frames on, fewer are picked."""
+    none: float = 1.0
+    """From this share of accurate frames on, none is picked."""
+
+    def most(self, accurate: float) -> int:
+        """Return the most frames to pick where this share of all is accurate."""
+        if accurate < self.soft:
+            return self.n_max
+        if accurate >= self.none:
+            return 0
+        return int(self.n_max * (accurate - self.none) / (self.soft - self.none))
+
+
+def quota_of(param: Param, job: ExplorationJob) -> Quota:
+    """Return how many frames of each system an exploration job asks for."""
+    return Quota(param.fp_task_max, job.task_min, param.soft_threshold, param.fp_accurate_threshold)
 
 
 @dataclass(frozen=True)
@@ -33,107 +50,133 @@ class Pick:
     """The selection of one system."""
 
     system: int
-    accurate: int
-    candidate: int
-    failed: int
-    picked: tuple[FrameRef, ...]
-    """Sorted by task and step: the order in which the labelling tasks are numbered."""
-    shuffled: dict[str, list[FrameRef]] = field(default_factory=dict)
-    """All frames by kind, in shuffled order."""
+    frames: Frames
+    kinds: NDArray[np.int8]
+    """Kind of each frame, rejected candidates being failed, shape (F,)."""
+    quota: Quota
+    chosen: tuple[FrameRef, ...] = ()
+    """Sorted by task and step: their places are the numbers of the labelling tasks."""
+    rows: tuple[int, ...] = ()
+    """Their rows in `frames`."""
+    left_out: Mapping[FrameRef, str] = field(default_factory=dict)
+    """Chosen frames that are not to be labelled after all, with the complaint: their numbers stay empty."""
     rejected: tuple[tuple[FrameRef, str], ...] = ()
-    """Candidates whose geometry is not sane, with the complaint; they count as failed."""
+    """Candidates whose place another one took, with the complaint; they count as failed."""
+    order: Mapping[Kind, NDArray[np.int64]] = field(default_factory=dict)
+    """Rows of each kind in shuffled order."""
+
+    def count(self, kind: Kind) -> int:
+        """Return the number of frames of a kind."""
+        return int(np.count_nonzero(self.kinds == kind))
 
     @property
     def total(self) -> int:
         """Number of frames that were considered."""
-        return self.accurate + self.candidate + self.failed
+        return len(self.kinds)
+
+    @property
+    def accurate_ratio(self) -> float:
+        """Share of the accurate frames."""
+        return self.count(Kind.ACCURATE) / max(1, self.total)
+
+    @property
+    def n_max(self) -> int:
+        """Most frames to pick, with regard to the share of the accurate."""
+        return self.quota.most(self.accurate_ratio)
+
+    @property
+    def picked(self) -> tuple[tuple[int, int, FrameRef], ...]:
+        """Number of the labelling task, row in `frames`, and frame: what is to be labelled."""
+        pairs = enumerate(zip(self.rows, self.chosen, strict=True))
+        return tuple((number, row, ref) for number, (row, ref) in pairs if ref not in self.left_out)
 
 
-Check = Callable[[Sequence[FrameRef]], dict[FrameRef, str | None]]
+Check = Callable[[Sequence[FrameRef]], Mapping[FrameRef, str | None]]
 """Look at frames; a complaint or None for each."""
 
 
 def pick(
-    system: int, trajectories: Iterable[Classified], n_max: int, rng: np.random.Generator, check: Check | None = None
+    system: int,
+    frames: Frames,
+    kinds: NDArray[np.int8],
+    quota: Quota,
+    rng: np.random.Generator,
+    check: Check | None = None,
+    backfill: bool = True,
 ) -> Pick:
-    """Pick at most `n_max` candidates at random.
+    """Pick candidates at random.
 
-    Candidates are looked at in shuffled order until `n_max` of them are sane; those that are not count as failed, and
-    the next ones take their place. Frames are opened only as long as that takes.
+    With `backfill`, candidates are looked at in shuffled order until enough of them are sane; those that are not count
+    as failed, and the next ones take their place. Frames are opened only as long as that takes. Without it the chosen
+    frames that are not sane are left out, and their numbers with them: this is what DP-GEN does.
 
     Parameters
     ----------
     system
         Index in sys_configs.
-    trajectories
-        All trajectories that started from this system.
-    n_max
-        Most frames to pick.
+    frames
+        All frames that were explored from this system.
+    kinds
+        A Kind per frame, shape (F,).
+    quota
+        How many to pick.
     rng
         Decides the order.
     check
-        The test of a frame's geometry; None: all are sane.
+        The test of a frame; None: all are sane.
+    backfill
+        Whether others take the place of frames that are not sane.
     """
-    frames = _by_kind(trajectories, rng)
-    candidates = frames[Kind.CANDIDATE]
-    good: list[FrameRef] = []
-    bad: list[tuple[FrameRef, str]] = []
+    good: list[int]
+    order = {}
+    for kind in (Kind.CANDIDATE, Kind.ACCURATE, Kind.FAILED):
+        rows = np.flatnonzero(kinds == kind)
+        order[kind] = rows[rng.permutation(len(rows))]
+    start = Pick(system, frames, kinds, quota, order=order)
+    n_max = start.n_max
+    candidates = order[Kind.CANDIDATE]
+    if min(n_max, len(candidates)) < quota.n_min:
+        return start
+    if not backfill or check is None:
+        good = np.sort(candidates[:n_max]).tolist()
+        chosen = tuple(frames.ref(row) for row in good)
+        left_out = {ref: text for ref, text in _complaints(check, chosen) if text is not None}
+        return replace(start, chosen=chosen, rows=tuple(good), left_out=left_out)
+    good = []
+    bad: dict[int, tuple[FrameRef, str]] = {}
     position = 0
     while len(good) < n_max and position < len(candidates):
-        some = candidates[position : position + n_max - len(good)]
+        some = candidates[position : position + n_max - len(good)].tolist()
         position += len(some)
-        complaints = check(some) if check else dict.fromkeys(some)
-        for frame in some:
-            complaint = complaints.get(frame, "the frame is not in the trajectory")
+        for row, (ref, complaint) in zip(some, _complaints(check, [frames.ref(row) for row in some]), strict=True):
             if complaint is None:
-                good.append(frame)
+                good.append(row)
             else:
-                bad.append((frame, complaint))
-    refused = {frame for frame, _ in bad}
-    if refused:
-        candidates = [frame for frame in candidates if frame not in refused]
-    failed = frames[Kind.FAILED] + [frame for frame, _ in bad]
-    return Pick(
-        system=system,
-        accurate=len(frames[Kind.ACCURATE]),
-        candidate=len(candidates),
-        failed=len(failed),
-        picked=tuple(sorted(good)),
-        shuffled={"candidate": candidates, "rest_accurate": frames[Kind.ACCURATE], "rest_failed": failed},
-        rejected=tuple(bad),
-    )
+                bad[row] = (ref, complaint)
+    if bad:
+        refused = np.array(list(bad))
+        kinds = kinds.copy()
+        kinds[refused] = Kind.FAILED
+        order[Kind.CANDIDATE] = candidates[~np.isin(candidates, refused)]
+        order[Kind.FAILED] = np.concatenate([order[Kind.FAILED], refused])
+    good = sorted(good) if len(good) >= quota.n_min else []
+    chosen = tuple(frames.ref(row) for row in good)
+    return Pick(system, frames, kinds, quota, chosen, tuple(good), rejected=tuple(bad.values()), order=order)
 
 
-def _by_kind(trajectories: Iterable[Classified], rng: np.random.Generator) -> dict[Kind, list[FrameRef]]:
-    """Return the frames of each kind in shuffled order."""
-    ordered = sorted(trajectories, key=lambda trajectory: trajectory.task)
-    found: dict[Kind, list[FrameRef]] = {}
-    for kind in (Kind.CANDIDATE, Kind.ACCURATE, Kind.FAILED):
-        frames = [
-            FrameRef(trajectory.task, int(step))
-            for trajectory in ordered
-            for step in trajectory.steps[trajectory.kinds == kind]
-        ]
-        found[kind] = [frames[place] for place in rng.permutation(len(frames))]
-    return found
+def _complaints(check: Check | None, refs: Sequence[FrameRef]) -> list[tuple[FrameRef, str | None]]:
+    found: Mapping[FrameRef, str | None] = check(refs) if check and refs else dict.fromkeys(refs)
+    return [(ref, found.get(ref, "the frame is not in the trajectory")) for ref in refs]
 
 
-def write_audit(result: Pick, file: Callable[[str, int], Path]) -> None:
-    """Write which frames were accurate, candidates and failed: one line `task step` per frame, shuffled."""
-    for kind, frames in result.shuffled.items():
-        write_if_different(file(kind, result.system), "".join(f"{frame.task} {frame.step}\n" for frame in frames))
+def write_audit(result: Pick, file: Callable[[str, int], Path], wanted: bool = True) -> None:
+    """Write which frames were accurate, candidates and failed: one line `task step` per frame, shuffled.
 
-
-def summary(result: Pick, n_max: int) -> list[str]:
-    """Return DP-GEN's lines about one system, as people parse them."""
-    total = max(1, result.total)
-    lines = [
-        f"system {result.system:03d} {name:9s} : {number:6d} in {result.total:6d} {100 * number / total:6.2f} %"
-        for name, number in (("candidate", result.candidate), ("failed", result.failed), ("accurate", result.accurate))
-    ]
-    lines.append(
-        f"system {result.system:03d} accurate_ratio: {result.accurate / total:8.4f}"
-        f"    thresholds: {1.0:.4f} and {1.0:.4f}   eff. task min and max {-1:4d} {n_max:4d}"
-        f"   number of fp tasks: {len(result.picked):6d}"
-    )
-    return lines
+    There are no such files of a system without frames, and none where they are not wanted.
+    """
+    for kind, name in AUDIT.items():
+        path = file(name, result.system)
+        if wanted and result.total:
+            write_lines_if_different(path, result.frames.lines(result.order[kind]))
+        else:
+            path.unlink(missing_ok=True)

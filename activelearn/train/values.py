@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from activelearn.config.param import Param
 from activelearn.data.dataset import LabelledSystem
-from activelearn.dispatch.task import Batch
+from activelearn.dispatch.task import Batch, Verdict
 from activelearn.errors import Problem
 
 
@@ -59,6 +59,19 @@ class Trainer(Protocol):
 
     def batch(self, job: TrainingJob) -> Batch:
         """Write the inputs and return the tasks, one per model."""
+
+    def verify(self, folder: Path, code: int | None, reference: float) -> Verdict:
+        """Look at what a training left in `folder`: the model's errors, or why it is no model.
+
+        Parameters
+        ----------
+        folder
+            Folder of the task.
+        code
+            Exit status, None if it was killed.
+        reference
+            Root mean square force of the training data, eV/A.
+        """
 
     def model_file(self, number: int) -> str:
         """Return the model of task `number`, relative to the stage's folder."""

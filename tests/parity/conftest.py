@@ -20,7 +20,7 @@ class Referee:
     """Runs code in DP-GEN's Python."""
 
     def __call__(self, folder, code, **args):
-        """Run `code` with `folder` as working directory; it finds its arguments in `args` and leaves `result` (JSON)."""
+        """Run `code` with `folder` as working directory; it finds `args` and leaves `result` (JSON values)."""
         asked, answer = Path(folder) / ".referee.in.json", Path(folder) / ".referee.out.json"
         asked.write_text(json.dumps(args))
         text = f"{PRELUDE}{code}\njson.dump(result, open({str(answer)!r}, 'w'))\n"

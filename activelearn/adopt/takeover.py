@@ -1,0 +1,132 @@
+"""Go on with a run of DP-GEN: its finished stages become ours, and of the one it was in all that is done is kept."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from activelearn.adopt import finished
+from activelearn.dispatch import batch as batches
+from activelearn.dispatch import inherit
+from activelearn.dispatch.batch import Site
+from activelearn.dispatch.ledger import Ledger
+from activelearn.dispatch.task import Batch, Failure
+from activelearn.project import Project
+from activelearn.record import Done, Position, Record
+
+log = logging.getLogger(__name__)
+
+LEFTOVERS = ("checkpoint", "model.ckpt-*", "dpgen.restart.*", "log.lammps")
+"""Files of interrupted tasks that DP-GEN does not fetch and that a task can be continued from."""
+INPUTS = {"train": "input.json", "explore": "input.lammps"}
+"""The input of a task of DP-GEN, which is kept under another name where ours takes its place."""
+KEPT = ".dpgen"
+ENDED = {"explore": ("model_devi.log", "Total wall time")}
+"""What shows that a task has come to its end where the outputs alone do not: a file and a text in it."""
+
+
+def take_over(project: Project, record: Record) -> None:
+    """Record what DP-GEN finished since we looked last.
+
+    Raises
+    ------
+    RecordError
+        record.dpgen contradicts our record, or files of a stage that it says is finished are missing.
+    """
+    lead = record.ahead()
+    if lead is None:
+        return
+    position = lead.position
+    message = "DP-GEN worked here up to iteration %d, stage %d: going on from there"
+    log.info(message, position.iteration, position.number)
+    for iteration, stage in lead.stages:
+        result = finished.result(project, record, position, iteration, stage)
+        if result is None and (iteration, stage) == lead.stages[-1]:
+            position = Position(iteration, _BEFORE[stage])
+            break
+        record.append(Done(iteration, stage, {**(result or {}), "made_by": finished.DPGEN}, 0.0))
+        log.info("-- iteration %d, %s: done by DP-GEN", iteration, stage)
+    record.adopt(position)
+    if position.current[1] == "select":
+        _set_aside(project.workdir.iteration(position.current[0]).label)
+
+
+_BEFORE = {"train": 1, "explore": 3, "select": 5, "label": 7}
+"""The stage number of DP-GEN after which there is something to verify in a stage of ours."""
+
+
+def _set_aside(folder: Path) -> None:
+    """Rename a folder that DP-GEN began to fill, as DP-GEN itself does: nothing is lost."""
+    if not folder.exists():
+        return
+    number = 0
+    while (target := folder.with_name(f"{folder.name}.bk{number:03d}")).exists():
+        number += 1
+    folder.rename(target)
+    log.info("%s was not finished by DP-GEN: kept as %s", folder, target.name)
+
+
+@dataclass(frozen=True)
+class Estate:
+    """What DP-GEN left of the stage it was in."""
+
+    stage: str
+    ended: frozenset[str]
+    """Tasks that ended well."""
+    all_ended: bool
+    """DP-GEN recorded that all calculations of the stage have ended."""
+
+
+def estate(record: Record, iteration: int, stage: str, site: Site | None, folder: Path) -> Estate | None:
+    """Wait for what DP-GEN left running in a stage and fetch it; None where there is nothing to take over."""
+    if record.settled or record.inherited is None or record.inherited.current != (iteration, stage):
+        return None
+    ended: frozenset[str] = frozenset()
+    if site is not None:
+        _keep_inputs(folder, stage)
+        ended = inherit.follow(folder, site.root, site.section, LEFTOVERS)
+    return Estate(stage, ended, record.inherited.calculated)
+
+
+def _keep_inputs(folder: Path, stage: str) -> None:
+    for file in sorted(folder.glob(f"*/{INPUTS.get(stage, '-')}")):
+        kept = file.with_name(file.name + KEPT)
+        if not kept.exists():
+            shutil.copyfile(file, kept)
+
+
+def claim(left: Estate, wanted: Batch, site: Site, record: Record) -> None:
+    """Enter the tasks that DP-GEN finished, and whose outputs verify, into the ledger of a stage.
+
+    From then on the stage is ours, and what DP-GEN left elsewhere is not looked at again.
+    """
+    ledger = Ledger.open(wanted.folder)
+    kept = 0
+    for task in wanted.tasks:
+        folder = wanted.folder / task.name
+        ended = left.all_ended or task.name in left.ended
+        if task.name in ledger.entries or not (ended or _complete(left.stage, folder)):
+            continue
+        verdict = wanted.verify(task, 0)
+        if not isinstance(verdict, Failure):
+            ledger.ran({task.name: (batches.digest(task, wanted, site), 0, 0.0)}, ledger.attempt, {})
+            ledger.judged(task.name, {"seconds": 0.0, **verdict, "made_by": finished.DPGEN})
+            kept += 1
+        elif ended:  # an entry with other inputs: its outputs are removed and it runs from the start
+            log.warning("%s %s of DP-GEN is not used: %s", wanted.what, folder, verdict.cause)
+            ledger.ran({task.name: ("DP-GEN", 0, 0.0)}, ledger.attempt, {})
+    log.info("%d of %d %s(s) were finished by DP-GEN", kept, len(wanted.tasks), wanted.what)
+    record.settle()
+
+
+def _complete(stage: str, folder: Path) -> bool:
+    """Return whether a task that nobody says has ended has come to its end; verification looks at the outputs."""
+    if stage not in ENDED:
+        return True
+    name, text = ENDED[stage]
+    try:
+        return text in (folder / name).read_text(errors="replace")
+    except OSError:
+        return False

@@ -1,0 +1,142 @@
+"""Runs that DP-GEN began, stopped at any stage, and that `al run` goes on with; and the way back."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from activelearn.data import dataset
+from tests import counting, driver
+from tests.conftest import SHARED
+from tests.parity import runs
+
+STARTS_WITH = {"train": 0, "model_devi": 3, "fp": 6}
+"""The last line of record.dpgen while the tasks of a section run."""
+
+pytestmark = pytest.mark.engines
+
+
+@pytest.fixture(scope="module")
+def snapshots(dpgen, tmp_path_factory):
+    """Copies of one iteration of DP-GEN, taken right before and after it recorded each of its stages."""
+    base = tmp_path_factory.mktemp("dpgen")
+    project = runs.project(base / "run")
+    process = runs.start(project.root, base / "copies")
+    assert process.wait(600) == 0, (project.root / "dpgen.out").read_text()[-3000:]
+    return base / "copies"
+
+
+def labels(root):
+    """Return the energies in the data of iteration 0, sorted."""
+    systems = dataset.find(root / "iter.000000" / "02.fp" / "data.000")
+    return np.sort(np.concatenate([system.array("energy").ravel() for system in systems]))
+
+
+@pytest.mark.parametrize("when", ["", ".before"], ids=["recorded", "not recorded"])
+@pytest.mark.parametrize("stage", range(9))
+def test_goes_on_from_any_stage(snapshots, stage, when, tmp_path):
+    root = tmp_path / "run"
+    shutil.copytree(snapshots / f"0.{stage}{when}", root, symlinks=True)
+    log = snapshots.parent / "run" / "calls.log"  # the copies use the programs of the original
+    before = len(counting.calls(log))
+    driver.kill_when(root, lambda: (0, "label") in driver.recorded(root))
+
+    mine = [call for call in counting.calls(log)[before:] if "/iter.000000/" in call["folder"]]
+    ran = {section: [call["section"] for call in mine].count(section) for section in ("train", "model_devi", "fp")}
+    trained = stage >= 1
+    explored = stage >= 4
+    labelled = stage >= 7
+    assert ran["train"] == (0 if trained else 4)  # dp train and dp freeze, two models
+    assert ran["model_devi"] == (0 if explored else 2)
+    assert ran["fp"] == (0 if labelled else 4)
+    assert runs.lines(root)[:9] == [f"0 {number}" for number in range(9)]
+    assert len(labels(root)) == 4
+    if labelled:
+        np.testing.assert_array_equal(labels(root), labels(snapshots / "0.8"))
+
+
+@pytest.mark.parametrize(("context", "with_jobs"), [("LocalContext", False), ("LazyLocalContext", True)])
+def test_killed_in_each_stage_and_back(dpgen, context, with_jobs, tmp_path):
+    """DP-GEN is killed while it trains, explores and labels; each time `al run` goes on; DP-GEN ends the run."""
+    project = runs.project(tmp_path / "run", context)
+    root, jobs = project.root, project.param["model_devi_jobs"]
+    log = root / "calls.log"
+    jobs[0].update(nsteps=200)
+
+    def running(section, iteration):
+        started = f"{iteration} {STARTS_WITH[section]}"
+
+        def there():
+            calls = counting.calls(log) if log.exists() else []
+            busy = any(call["section"] == section and call["end"] is None for call in calls)
+            return busy and runs.lines(root)[-1:] == [started]
+
+        return there
+
+    for iteration, section in enumerate(("train", "model_devi", "fp")):
+        if iteration:
+            jobs.append(dict(jobs[0]))
+            project.save()
+        runs.kill_when(root, running(section, iteration), with_jobs, VASP_SLEEP="2")
+        if with_jobs:
+            counting.end_killed(log)
+        driver.run(root)
+        assert runs.lines(root)[-1] == f"{iteration + 1} 2"
+    jobs.append(dict(jobs[0]))
+    project.save()
+    runs.run(root)
+    assert runs.lines(root)[-1] == "4 2"
+
+    found = counting.calls(log)
+    assert counting.overlapping(found) == []
+    assert counting.succeeded_twice(found) == []
+    for iteration in range(4):
+        folder = root / f"iter.{iteration:06d}" / "02.fp"
+        assert len(list(folder.glob("task.*"))) == 4
+        frames = [frame for system in dataset.find(folder / "data.000") for frame in system.array("energy").ravel()]
+        assert len(set(frames)) == 4
+
+
+@pytest.fixture
+def sshd(tmp_path):
+    """A real sshd on loopback; gives the remote_profile of machine.json."""
+    if shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("sshd is not installed (openssh-server)")
+    folder = tmp_path / "sshd"
+    scripts = SHARED / "scripts"
+    text = subprocess.run([scripts / "start-sshd.sh", folder], capture_output=True, text=True, check=True).stdout
+    values = dict(re.findall(r"(\w+)=(\S+)", text))
+    yield {
+        "hostname": "127.0.0.1",
+        "port": int(values["SSHD_PORT"]),
+        "username": values["SSHD_USER"],
+        "key_filename": values["SSHD_KEY"],
+        "look_for_keys": False,
+    }
+    subprocess.run([scripts / "stop-sshd.sh", folder], check=True)
+
+
+@pytest.mark.shared
+def test_jobs_behind_ssh_are_waited_for(dpgen, sshd, tmp_path):
+    project = runs.project(tmp_path / "run", "LocalContext")
+    root, log = project.root, project.root / "calls.log"
+    for section in ("train", "model_devi", "fp"):
+        project.machine[section]["machine"] |= {
+            "context_type": "SSHContext",
+            "remote_root": str(root / "work"),
+            "remote_profile": sshd,
+        }
+    project.save()
+
+    def training():
+        return log.exists() and len(counting.calls(log)) == 2 and list((root / "work").glob("*/*.json"))
+
+    runs.kill_when(root, training, with_jobs=False)
+    driver.kill_when(root, lambda: (0, "train") in driver.recorded(root))
+    found = counting.calls(log)
+    assert [call["arguments"].split()[1] for call in found] == ["train", "train", "freeze", "freeze"]
+    assert counting.overlapping(found) == []
+    assert "waiting for 2 job(s) that DP-GEN left running" in (root / "al.log").read_text()
