@@ -91,6 +91,19 @@ def test_templates_that_restart(text, files):
     assert template.restarts(text) == files
 
 
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("PRINT ARG=d1 FILE=out.dat", ["COLVAR", "out.dat"]),
+        ("m: METAD ARG=d1 PACE=10", ["COLVAR", "HILLS"]),
+        ("METAD ARG=d1 FILE=h.V_TEMP\nPRINT FILE=V_X # FILE=no", ["COLVAR"]),
+        ("METAD ARG=d1 FILE=hills", ["COLVAR", "hills"]),
+    ],
+)
+def test_files_of_the_bias(text, files):
+    assert template.plumed_files(text) == files
+
+
 def test_hybrid_potentials_are_the_users_own():
     text = LMP.replace(
         "pair_style deepmd", "pair_style hybrid/overlay deepmd ../graph.000.pb out_freq 5 out_file x zbl 1 2"

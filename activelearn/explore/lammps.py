@@ -251,16 +251,19 @@ class Lammps:
         trajectories = merged if self.settings.model_devi_merge_traj else single
         logs = [f"log.lammps.{name}" if name else "log.lammps" for name in names]
         deviations = [f"model_devi{name}.out" for name in names]
-        biased = self.settings.model_devi_plumed and job.template is not None
-        plumed = ["input.plumed", *(["plmpath.pdb"] if self.settings.model_devi_plumed_path else [])] if biased else []
+        inputs, written = ["input.lammps", "conf.lmp"], [*deviations, *logs, *trajectories]
+        if self.settings.model_devi_plumed and job.template is not None:
+            inputs += ["input.plumed", *(["plmpath.pdb"] if self.settings.model_devi_plumed_path else [])]
+            bias = template_check.read(self.root, job.template.plm or "")
+            written += ["output.plumed", *template.plumed_files(bias)]
         restartable = self._kind(job).restart is not None
         return Task(
             name="",
-            forward=("input.lammps", "conf.lmp", *plumed),
-            outputs=(*deviations, *logs, *trajectories, *(("output.plumed", "COLVAR") if biased else ())),
+            forward=tuple(inputs),
+            outputs=tuple(written),
             result=tuple(deviations),
             restart=("dpgen.restart*.*", "al.restarted", "al.log.lammps") if restartable else (),
-            continued=(*deviations, *logs, *trajectories) if restartable else (),
+            continued=tuple(written) if restartable else (),
         )
 
     def verify(self, folder: Path, code: int | None) -> Verdict:

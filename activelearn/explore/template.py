@@ -143,6 +143,17 @@ def plumed(text: str, words: Words) -> str:
     return replace(text, words.all)
 
 
+def plumed_files(text: str) -> list[str]:
+    """Return the files a PLUMED template writes, as far as their names are the same in all tasks.
+
+    A biased MD that is continued needs them: its hills are part of its state.
+    """
+    bare = "\n".join(line.partition("#")[0] for line in text.splitlines())
+    named = set(re.findall(r"\bFILE=([\w.-]+)", bare))
+    hills = {"HILLS"} if re.search(r"^(?!.*\bFILE=).*\bMETAD\b", bare, flags=re.MULTILINE) else set()
+    return sorted(name for name in {"COLVAR"} | named | hills if not _PLACEHOLDER.search(name))
+
+
 def written_out(lines: Sequence[str], n_models: int) -> bool:
     """Return whether the user has written `pair_style deepmd` out in full, models and all (a hybrid one always is)."""
     found = [line.split() for line in lines if not line.startswith("#") and "pair_style" in line and "deepmd" in line]
