@@ -132,23 +132,6 @@ def test_template_that_restarts_loses_nothing(project, ensemble):
     assert not list(folder.glob("dpgen.restart*"))
 
 
-def test_template_that_cannot_restart_starts_again(project, ensemble):
-    words = {"lmp": {"V_TEMP": [100], "V_STEPS": [400], "V_ENS": ["nvt"], "V_SEED": [1]}}
-    folder = one_structure(project, template={"lmp": "deck.in"}, rev_mat=words) / "task.000.000000"
-    deck = TEMPLATE.replace(
-        'if "${restart} > 0" then "read_restart dpgen.restart.*" else "read_data conf.lmp"', "read_data conf.lmp"
-    )
-    (project.root / "deck.in").write_text(
-        deck.replace(
-            'if "${restart} == 0" then "velocity all create ${TEMP} V_SEED"', "velocity all create ${TEMP} V_SEED"
-        )
-    )
-    killed_once(project, "dpgen.restart.100")
-    _, result = md.explore(project, ensemble)
-    assert (result["frames"], result["died"]) == (81, 0)
-    assert dumped(folder / "all.lammpstrj") == list(range(0, 401, 5))
-
-
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="beads run on MPI partitions")
 def test_path_integral_beads(project, ensemble):
     folder = one_structure(project, ensemble="nvt", temps=[300], nsteps=200, nbeads=2) / "task.000.000000"
