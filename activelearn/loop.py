@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from activelearn import stages
 from activelearn.adopt import takeover
 from activelearn.adopt.takeover import Estate
+from activelearn.config.machine import Section
 from activelearn.dispatch import batch
 from activelearn.dispatch.batch import Site
 from activelearn.project import Project
@@ -57,7 +59,7 @@ def _run_stage(project: Project, record: Record, iteration: int, stage: str) -> 
         site = Site(project.workdir.root, section, project.param.activelearn.max_jobs, project.digests)
         batch.follow(folder, site)
     left = takeover.estate(record, iteration, stage, site, folder)
-    result = _drive(_steps(project, record, iteration, stage), site, record, left)
+    result = _drive(_steps(project, record, iteration, stage), site, project.machine.export, record, left)
     seconds = (datetime.now(UTC) - started).total_seconds()
     return Done(iteration, stage, result, seconds, project.fingerprint(stage))
 
@@ -71,7 +73,7 @@ def _steps(project: Project, record: Record, iteration: int, stage: str) -> Step
     return stages.select(project, iteration) if stage == "select" else stages.label(project, iteration)
 
 
-def _drive(steps: Steps, site: Site | None, record: Record, left: Estate | None) -> dict[str, Any]:
+def _drive(steps: Steps, site: Site | None, export: Section, record: Record, left: Estate | None) -> dict[str, Any]:
     """Run each batch a stage yields and hand back what came of it, until it returns its result.
 
     Of the first batch, what DP-GEN `left` finished is not run again.
@@ -81,9 +83,13 @@ def _drive(steps: Steps, site: Site | None, record: Record, left: Estate | None)
         while True:
             if site is None:
                 raise RuntimeError("a stage without a machine asked for tasks")
-            if left and not record.settled:
+            place = site
+            if wanted.section == "export":
+                place = replace(site, section=export)
+                batch.follow(wanted.folder, place)
+            elif left and not record.settled:
                 takeover.claim(left, wanted, site, record)
-            wanted = steps.send(batch.run(wanted, site))
+            wanted = steps.send(batch.run(wanted, place))
     except StopIteration as stop:
         result: dict[str, Any] = stop.value
         return result

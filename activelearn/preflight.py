@@ -13,7 +13,7 @@ from ase.neighborlist import neighbor_list
 
 from activelearn.config.machine import SECTIONS, without_secrets
 from activelearn.data import dataset, structures
-from activelearn.data.dataset import LabelledSystem
+from activelearn.data.labelled import VIRTUAL, LabelledSystem
 from activelearn.dispatch import hpc
 from activelearn.errors import Problem
 from activelearn.project import Project
@@ -78,13 +78,14 @@ def check(project: Project, known: Iterable[Problem] = ()) -> Report:
     problems += _trained_on(project, initial, heldout)
     counts, starts, found = _structures(project)
     problems += found
-    problems += project.trainer.check(file)
+    problems += project.trainer.check(file, project.machine.deepmd_version)
     problems += project.explorer.check(file, [project.trainer.graph_name(n) for n in range(project.trainer.n_models)])
     problems += project.labeler.check(file, starts)
     problems += _machine(project, {problem.path for problem in problems if problem.file == project.machine_file})
     cutoff = project.trainer.cutoff()
     if cutoff and not any(problem.level == "error" for problem in problems):
         frames = [*starts, *(atoms for system in initial for atoms in _sample(system, project.param.type_map))]
+        problems += project.trainer.check_data(file, [*initial, *heldout])
         problems += project.trainer.check_neighbours(file, most_neighbours(frames, cutoff))
     return Report(
         problems=tuple(problems),
@@ -110,33 +111,38 @@ def _labelled(project: Project, key: str, entries: list[str]) -> tuple[list[Labe
     file, prefix = project.param_file, project.param.init_data_prefix
     systems: list[LabelledSystem] = []
     problems: list[Problem] = []
+    needs = {0: (), 1: ("fparam",), 2: ("aparam",)}[project.param.use_ele_temp]
     for place, entry in enumerate(entries):
         path = project.workdir.root / os.path.expanduser(prefix) / entry  # noqa: PTH111
         where = f"{key}[{place}]"
-        if path.suffix in (".hdf5", ".h5") or "#" in entry:
-            message = "HDF5 data are not supported yet"
-            problems.append(Problem(file, where, message, "convert them: dpdata ... deepmd/hdf5 -> deepmd/npy"))
-            continue
-        if not path.is_dir():
-            problems.append(Problem(file, where, f"{path} is not a folder", "check init_data_prefix and the path"))
+        file_or_folder = Path(str(path).partition("#")[0])
+        if not path.exists() and not file_or_folder.is_file():
+            message = f"{path} is not a folder or an HDF5 file"
+            problems.append(Problem(file, where, message, "check init_data_prefix and the path"))
             continue
         found = dataset.find(path)
         if not found:
             message = f"{path} holds no labelled system (no type.raw in it or below)"
-            problems.append(Problem(file, where, message, "give folders in deepmd/npy form"))
+            problems.append(Problem(file, where, message, "give folders in deepmd/npy form or HDF5 files"))
         for system in found:
-            complaint = dataset.complaint(system, list(project.param.type_map))
+            complaint = dataset.complaint(system, list(project.param.type_map), needs)
             if complaint:
-                problems.append(Problem(file, where, f"{system.path}: {complaint}"))
+                problems.append(Problem(file, where, f"{system}: {complaint}"))
+        folders = {system.path for system in found if not system.group}
+        for system in found:
+            outer = next((folder for folder in system.path.parents if folder in folders), None)
+            if outer:
+                message = f"{system} lies inside another system: newer DeePMD-kit finds it there and reads it twice"
+                problems.append(Problem(file, where, message, f"move it out of {outer}", "warning"))
         systems += found
     return systems, problems
 
 
 def _trained_on(project: Project, initial: list[LabelledSystem], heldout: list[LabelledSystem]) -> Iterator[Problem]:
-    trained = {system.path.resolve() for system in initial}
+    trained = {(system.path.resolve(), system.group) for system in initial}
     for system in heldout:
-        if system.path.resolve() in trained:
-            message = f"{system.path} is in init_data_sys too: the models would be tested on what they were trained on"
+        if (system.path.resolve(), system.group) in trained:
+            message = f"{system} is in init_data_sys too: the models would be tested on what they were trained on"
             yield Problem(project.param_file, "_activelearn.validation_data_sys", message, "remove it from one of them")
 
 
@@ -187,17 +193,17 @@ def _machine(project: Project, wrong: set[str]) -> Iterator[Problem]:
 
 def _sample(system: LabelledSystem, type_map: list[str]) -> Iterator[ase.Atoms]:
     """Yield evenly spaced frames of a labelled system."""
-    names_file = system.path / "type_map.raw"
-    names = names_file.read_text().split() if names_file.exists() else type_map
-    symbols = [names[int(t)] for t in (system.path / "type.raw").read_text().split()]
-    if any(symbol not in ase.data.atomic_numbers for symbol in symbols):
+    names = system.type_names() or type_map
+    types = system.frame_types()
+    if any(names[t] not in ase.data.atomic_numbers for t in np.unique(types) if t != VIRTUAL):
         return
-    periodic = not (system.path / "nopbc").exists()
-    coords = system.array("coord").reshape(-1, len(symbols), 3)
-    boxes = system.array("box").reshape(-1, 3, 3) if periodic else np.zeros((len(coords), 3, 3))
+    coords = system.array("coord").reshape(len(types), -1, 3)
+    boxes = system.array("box").reshape(-1, 3, 3) if system.periodic else np.zeros((len(coords), 3, 3))
     chosen = np.unique(np.linspace(0, len(coords) - 1, FRAMES_FOR_NEIGHBOURS).astype(int))
     for number in chosen:
-        yield ase.Atoms(symbols, coords[number], cell=boxes[number], pbc=periodic)
+        real = types[number] != VIRTUAL
+        symbols = [names[t] for t in types[number][real]]
+        yield ase.Atoms(symbols, coords[number][real], cell=boxes[number], pbc=system.periodic)
 
 
 def most_neighbours(frames: Iterable[ase.Atoms], cutoff: float) -> dict[str, int]:

@@ -89,6 +89,8 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
         ),
         "fp_style": _engine(raw, "fp_style", None, LABELERS, LABELER_GROUP, param_path, problems),
     }
+    if any(raw.get(key) in dpgen.REFUSED_ENGINES[key] for key in engines):
+        raise ConfigError(problems)  # the rest of the file is about an engine that is not here
     trainer = plugins.load(TRAINERS, TRAINER_GROUP, "dp")
     explorer, labeler = engines["model_devi_engine"], engines["fp_style"]
     models = [Param, *(engine.Settings for engine in (trainer, explorer, labeler) if engine is not None)]
@@ -109,12 +111,16 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
         machine_file=str(machine_path),
         param=param,
         machine=machine,
-        trainer=trainer(train, param),
+        trainer=trainer(train, param, root),
         explorer=explorer(explore, param, root),
         labeler=labeler(label, param, root),
         settings={
-            "train": train.model_dump(),
-            "explore": [explore.model_dump(), [job.model_dump() for job in param.model_devi_jobs]],
+            "train": [train.model_dump(), param.use_ele_temp],
+            "explore": [
+                explore.model_dump(),
+                param.use_ele_temp,
+                [job.model_dump() for job in param.model_devi_jobs],
+            ],
             "select": param.model_dump(exclude={"model_devi_jobs", "init_data_sys", "init_data_prefix"}),
             "label": label.model_dump(),
         },

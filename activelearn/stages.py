@@ -60,15 +60,18 @@ def train(project: Project, iteration: int, previous: Mapping[str, Any] | None) 
     folder = project.workdir.iteration(iteration).train
     trainer = project.trainer
     folder.mkdir(parents=True, exist_ok=True)
-    if previous is not None and not _new_data(project, iteration - 1):
-        log.info("no new data: the models of the last iteration are carried over")
-        source = project.workdir.iteration(iteration - 1).train
-        for name in previous["models"]:
-            relative_link(folder / name, source / name)
-        project.workdir.iteration(iteration).carried_over.touch()
-        return {**previous, "carried": True}
+    if previous is not None:
+        why = "no new data" if not _new_data(project, iteration - 1) else ""
+        if project.param.model_devi_jobs[iteration - 1].skip_training:
+            why = f"skip_training of model_devi_jobs[{iteration - 1}]"
+        if why:
+            log.info("%s: the models of the last iteration are carried over", why)
+            _carry_over(project, iteration, previous["models"])
+            return {**previous, "carried": True}
+    _retract(project, iteration)
     data = training_data.entries(project.param, project.workdir, iteration)
     heldout = training_data.heldout_entries(project.param, project.workdir, iteration)
+    n_old, n_new = training_data.n_frames(project.param, project.workdir, iteration)
     job = TrainingJob(
         folder=folder,
         data=tuple(data),
@@ -77,17 +80,21 @@ def train(project: Project, iteration: int, previous: Mapping[str, Any] | None) 
             tuple(int(n) for n in project.rng(iteration, "train", f"{number:03d}").integers(1, 2**31 - 1, size=4))
             for number in range(trainer.n_models)
         ),
+        iteration=iteration,
+        previous=project.workdir.iteration(iteration - 1).train if iteration else None,
+        n_old_frames=n_old,
+        n_new_frames=n_new,
+        deepmd_version=project.machine.deepmd_version,
     )
     frames = sum(entry.system.nframes for entry in data)
     log.info("training %d models on %d frames of %d systems", trainer.n_models, frames, len(data))
     outcome = yield trainer.batch(job)
-    if outcome.failed:
-        raise EngineError(
-            failed_tasks("model", folder, outcome.failed)
-            + "\n    -> mend the cause (default_training_param, data, machine) and type the same command again"
-        )
-    for number in range(trainer.n_models):
-        relative_link(folder / trainer.graph_name(number), folder / trainer.model_file(number))
+    _all_trained(folder, outcome)
+    export = trainer.export(job)
+    if export is not None:
+        _all_trained(folder, (yield export))
+    for name, target in trainer.links(folder).items():
+        relative_link(folder / name, folder / target)
     models = [outcome.done[f"{number:03d}"] for number in range(trainer.n_models)]
     errors = {
         name: [model["heldout"][name] for model in models]
@@ -106,6 +113,46 @@ def train(project: Project, iteration: int, previous: Mapping[str, Any] | None) 
         "heldout": errors,
         "heldout_frames": sum(entry.system.nframes for entry in heldout),
     }
+
+
+def _all_trained(folder: Path, outcome: Outcome) -> None:
+    if outcome.failed:
+        raise EngineError(
+            failed_tasks("model", folder, outcome.failed)
+            + "\n    -> mend the cause (default_training_param, data, machine) and type the same command again"
+        )
+
+
+def _carry_over(project: Project, iteration: int, models: Sequence[str]) -> None:
+    """Link the models of the last iteration and, for trainings that start from their checkpoints, their folders."""
+    place, source = project.workdir.iteration(iteration), project.workdir.iteration(iteration - 1).train
+    for number, name in enumerate(models):
+        task = f"{number:03d}"
+        if (source / task).is_dir():
+            if (place.train / task).is_dir() and not (place.train / task).is_symlink():
+                _move_aside(place.train / task)
+            relative_link(place.train / task, source / task)
+        relative_link(place.train / name, source / name)
+    place.carried_over.touch()
+
+
+def _retract(project: Project, iteration: int) -> None:
+    """Take back an earlier decision to carry models over: training must not write into another iteration's folder."""
+    place = project.workdir.iteration(iteration)
+    if place.carried_over.exists():
+        for number in range(project.trainer.n_models):
+            task = place.train / f"{number:03d}"
+            if task.is_symlink():
+                task.unlink()
+        place.carried_over.unlink()
+
+
+def _move_aside(folder: Path) -> None:
+    """Rename a folder that is in the way, as DP-GEN does."""
+    number = 0
+    while (aside := folder.with_name(f"{folder.name}.bk{number:03d}")).exists():
+        number += 1
+    folder.rename(aside)
 
 
 def _new_data(project: Project, iteration: int) -> bool:

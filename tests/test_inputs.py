@@ -174,13 +174,13 @@ def test_training_input(project):
 @pytest.mark.parametrize(
     ("backend", "compress", "words"),
     [
-        ("tensorflow", False, ["mydp train input.json --restart model.ckpt", "mydp freeze -o frozen_model.pb"]),
+        ("tensorflow", False, ['mydp train input.json --restart "$last"', "mydp freeze -o frozen_model.pb"]),
         (
             "pytorch",
             True,
             [
                 "mydp --pt train input.json",
-                '--restart "$(cat checkpoint)"',
+                '--restart "$last"',
                 "mydp --pt freeze -o frozen_model.pth",
                 "mydp --pt compress -i frozen_model.pth -o frozen_model_compressed.pth",
             ],

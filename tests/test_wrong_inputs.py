@@ -174,7 +174,6 @@ CASES = {
     "trust level of a system missing": (_set(["model_devi_f_trust_lo"], {}), "model_devi_f_trust_lo", '"0"'),
     "too many trust levels": (_set(["model_devi_f_trust_hi"], [1, 2]), "model_devi_f_trust_hi", "2 levels"),
     "trust level of no system": (_set(["model_devi_v_trust_lo"], {"7": 1}), "model_devi_v_trust_lo.7", "'7'"),
-    "batch sizes and systems differ": (_set(["init_batch_size"], [1, 2]), "init_batch_size", "2 entries for 1"),
     "batch size is a word": (_set(["sys_batch_size"], ["big"]), "sys_batch_size[0]", "big"),
     "one model": (_set(["numb_models"], 1), "numb_models", "greater than or equal to 2"),
     "unknown backend": (_set(["train_backend"], "torch"), "train_backend", "pytorch"),

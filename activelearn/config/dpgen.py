@@ -4,21 +4,6 @@ from __future__ import annotations
 
 LATER = frozenset(
     [
-        "training_reuse_iter",
-        "training_reuse_old_ratio",
-        "training_reuse_numb_steps",
-        "training_reuse_start_lr",
-        "training_reuse_start_pref_e",
-        "training_reuse_start_pref_f",
-        "training_init_model",
-        "training_iter0_model_path",
-        "training_finetune_model",
-        "training_init_frozen_model",
-        "model_format",
-        "one_h5",
-        "model_devi_activation_func",
-        "srtab_file_path",
-        "mlp_engine",
         "use_clusters",
         "cluster_cutoff",
         "cluster_cutoff_hard",
@@ -56,14 +41,11 @@ LATER = frozenset(
 )
 """Top-level keys of param.json that DP-GEN reads and we do not (or not with the chosen engines)."""
 
-NEUTRAL = {
-    "mlp_engine": "dp",
-}
+NEUTRAL: dict[str, object] = {}
 """Keys of LATER at the value that asks for nothing we do not do anyway."""
 
 JOB_LATER = frozenset(
     [
-        "skip_training",
         "restart_from_iter",
         "lambdas",
         "times",
@@ -71,7 +53,7 @@ JOB_LATER = frozenset(
 )
 """Keys of one exploration job that DP-GEN reads and we do not."""
 
-SECTION_LATER = frozenset({"export_command", "source_list"})
+SECTION_LATER = frozenset({"source_list"})
 """Keys of a section of machine.json that DP-GEN reads and we do not."""
 
 REFUSED_ENGINES = {

@@ -56,6 +56,10 @@ class MachineFile:
 
     sections: Mapping[str, Section]
     """By stage."""
+    export: Section
+    """How models are exported where they are used: `dp` on the machine of exploration."""
+    deepmd_version: str = ""
+    """Version of DeePMD-kit, empty if the file does not say it."""
 
 
 def decode(raw: Mapping[str, Any], file: str) -> tuple[MachineFile | None, list[Problem]]:
@@ -86,8 +90,17 @@ def decode(raw: Mapping[str, Any], file: str) -> tuple[MachineFile | None, list[
         problems += found
         if section:
             sections[stage] = section
-    complete = MachineFile(sections) if len(sections) == len(SECTIONS) else None
-    return complete, problems
+    if len(sections) < len(SECTIONS):
+        return None, problems
+    return MachineFile(sections, _export(raw["train"], sections), str(raw.get("deepmd_version", ""))), problems
+
+
+def _export(train: Any, sections: Mapping[str, Section]) -> Section:
+    """Return the section of model export: train.export_command on the machine that explores, one model per job."""
+    given = train[0] if isinstance(train, list) else train
+    explore = sections["explore"]
+    command = given.get("export_command") or sections["train"].command
+    return Section(str(command).strip(), explore.machine, {**explore.resources, "group_size": 1})
 
 
 def _section(value: Any, file: str, name: str) -> tuple[Section | None, list[Problem]]:
@@ -109,6 +122,9 @@ def _section(value: Any, file: str, name: str) -> tuple[Section | None, list[Pro
             problems.append(
                 Problem(file, f"{name}.{key}", "activelearn does not support this key here yet", "remove it")
             )
+        elif key == "export_command" and name.startswith("train"):
+            if not isinstance(value[key], str):
+                problems.append(Problem(file, f"{name}.{key}", "must be the command that starts dp"))
         elif key not in (*SECTION, "group_size"):
             problems.append(Problem(file, f"{name}.{key}", "unknown key", suggest(key, list(SECTION))))
     command = value.get("command")

@@ -51,6 +51,14 @@ class Revision(Settings):
     """Words of the PLUMED template."""
 
 
+def _all_auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
+BatchSizes = Annotated[list[BatchSize] | None, BeforeValidator(_all_auto)]
+"""A batch size for each system, or "auto" for all."""
+
+
 class ExplorationJob(JobSelection):
     """One entry of model_devi_jobs: what one iteration explores."""
 
@@ -82,6 +90,8 @@ class ExplorationJob(JobSelection):
     """Words of the template files and the values they are replaced by: one task for each combination."""
     sys_rev_mat: dict[str, Revision] = {}
     """The same for single entries of sys_configs, {"sys_idx": ...}; combined with rev_mat."""
+    skip_training: bool = False
+    """Do not train on what this iteration labels: the next one goes on with its models."""
 
 
 class Own(Settings):
@@ -109,8 +119,9 @@ class Param(Selection):
     init_data_prefix: str = ""
     """Folder that init_data_sys is relative to."""
     init_data_sys: Annotated[list[str], Field(min_length=1)]
-    """Initial labelled data: folders in deepmd/npy form, searched for nested systems."""
-    init_batch_size: list[BatchSize] | None = None
+    """Initial labelled data: folders (deepmd/npy, also mixed) or HDF5 files (`FILE` or `FILE#/GROUP`), searched for
+    nested systems."""
+    init_batch_size: BatchSizes = None
     """Training batch size of each entry of init_data_sys; "auto": at least 32 atoms."""
     sys_configs_prefix: str = ""
     """Folder that sys_configs is relative to."""
@@ -118,7 +129,7 @@ class Param(Selection):
     """Starting structures: for each system a list of file patterns."""
     sys_format: str = "vasp/poscar"
     """Format of the starting structures, as dpdata calls it."""
-    sys_batch_size: list[BatchSize] | None = None
+    sys_batch_size: BatchSizes = None
     """Training batch size of the new data of each entry of sys_configs."""
     model_devi_jobs: Annotated[list[ExplorationJob], Field(min_length=1)]
     """One entry per iteration."""
@@ -132,6 +143,11 @@ class Param(Selection):
     """Share of failed labels above which the run stops (for you to look at them)."""
     activelearn: Own = Field(default=Own(), alias="_activelearn")
     """Settings DP-GEN does not have."""
+
+    def batch_size(self, key: str, place: int) -> int | str:
+        """Return the training batch size of one entry of init_data_sys or sys_configs."""
+        sizes = getattr(self, key)
+        return sizes[place] if sizes is not None and place < len(sizes) else "auto"
 
     def problems(self, file: str) -> Iterator[Problem]:
         """Yield what contradicts itself, without looking at any file."""
@@ -150,12 +166,12 @@ class Param(Selection):
             ("sys_batch_size", self.sys_batch_size, "sys_configs", n_systems),
         ):
             if sizes is not None and len(sizes) != n:
-                yield Problem(
-                    file,
-                    key,
-                    f"{len(sizes)} entries for {n} of {owner}",
-                    f"write one per entry of {owner}, or leave it out",
-                )
+                what = "those that are missing are auto" if len(sizes) < n else "the last ones are not used"
+                message = f"{len(sizes)} entries for {n} of {owner}: {what}"
+                yield Problem(file, key, message, f"write one per entry of {owner}, or leave it out", "warning")
+        if self.use_ele_temp and self.fp_style != "vasp":
+            message = f"fp_style {self.fp_style} has no electron temperature"
+            yield Problem(file, "use_ele_temp", message, 'write 0, or "fp_style": "vasp"')
         yield from self.selection_problems(file, n_systems)
         seen: set[str] = set()
         for place, job in enumerate(self.model_devi_jobs):

@@ -188,7 +188,9 @@ def _leftovers(folder: Path, task: Task) -> list[str]:
 
     def there(patterns: tuple[str, ...]) -> list[str]:
         files = {file for pattern in patterns for file in folder.glob(pattern)}
-        return sorted(str(file.relative_to(folder)) for file in files if file.is_file() and file.stat().st_size)
+        # a checkpoint may be a folder
+        full = (file for file in files if file.is_dir() or (file.is_file() and file.stat().st_size))
+        return sorted(str(file.relative_to(folder)) for file in full)
 
     restart = there(task.restart)
     return [*restart, *there(task.continued)] if restart else []

@@ -22,13 +22,17 @@ class Digests:
         self._known: dict[tuple[str, int, int], str] = {}
 
     def of_file(self, file: Path) -> str:
-        """Return the SHA-256 of a file's content.
+        """Return the SHA-256 of a file's content, or of all files below a folder.
 
         Raises
         ------
         DispatchError
             The file is not there.
         """
+        if file.is_dir():
+            inner = sorted(path for path in file.rglob("*") if path.is_file())
+            listing = "".join(f"{path.relative_to(file)}\0{self.of_file(path)}\0" for path in inner)
+            return hashlib.sha256(listing.encode()).hexdigest()
         try:
             stat = file.stat()
             key = (str(file), stat.st_size, stat.st_mtime_ns)

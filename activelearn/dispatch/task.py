@@ -84,6 +84,8 @@ class Batch:
     """One process does many tasks (as many as the machine's group_size asks for)."""
     what: str = "task"
     """What a task is called in messages."""
+    section: str = ""
+    """What it runs with, if not with the section of machine.json that belongs to its stage: `export`."""
 
 
 @dataclass(frozen=True)

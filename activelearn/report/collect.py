@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from activelearn.config.param import Param
 from activelearn.data import dataset
-from activelearn.data.dataset import LabelledSystem
+from activelearn.data.labelled import LabelledSystem
 from activelearn.errors import ActiveLearnError
 from activelearn.train import data as training_data
 from activelearn.workdir import Workdir

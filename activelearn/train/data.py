@@ -8,7 +8,7 @@ from pathlib import Path
 
 from activelearn.config.param import Param
 from activelearn.data import dataset
-from activelearn.data.dataset import LabelledSystem
+from activelearn.data.labelled import LabelledSystem
 from activelearn.files import link, relative_link
 from activelearn.train.values import DataEntry
 from activelearn.workdir import Workdir
@@ -37,9 +37,7 @@ def entries(param: Param, workdir: Workdir, iteration: int) -> list[DataEntry]:
     """
     folder = workdir.iteration(iteration).train
     found = _linked([s for _, s in initial(param, workdir.root)], folder / "data.init", param.init_data_prefix, workdir)
-    sizes = [
-        param.init_batch_size[place] if param.init_batch_size else "auto" for place, _ in initial(param, workdir.root)
-    ]
+    sizes = [param.batch_size("init_batch_size", place) for place, _ in initial(param, workdir.root)]
     data = [_entry(system, path, size) for (system, path), size in zip(found, sizes, strict=True)]
     for earlier in range(iteration):
         source = workdir.iteration(earlier)
@@ -50,12 +48,29 @@ def entries(param: Param, workdir: Workdir, iteration: int) -> list[DataEntry]:
             if sum(system.nframes for system in systems) < max(1, param.fp_task_min):
                 continue
             used = True
-            size = param.sys_batch_size[number] if param.sys_batch_size else "auto"
+            size = param.batch_size("sys_batch_size", number)
             for system in systems:
-                data.append(_entry(system, f"{base}/{system.path.relative_to(source.root)}", size))
+                data.append(_entry(system, f"{base}/{system.path.relative_to(source.root)}", size, earlier))
         if used:
             relative_link(folder / base, source.root)
     return data
+
+
+def n_frames(param: Param, workdir: Workdir, iteration: int) -> tuple[int, int]:
+    """Return the labelled frames before the last iteration, initial data included, and those of the last iteration.
+
+    Systems that are too small to be trained on count as well, as in DP-GEN.
+    """
+    old = sum(system.nframes for _, system in initial(param, workdir.root))
+    new = 0
+    for earlier in range(iteration):
+        source = workdir.iteration(earlier)
+        old += new
+        new = 0
+        for number in range(len(param.sys_configs)):
+            if source.labelled(number).is_dir():
+                new += sum(system.nframes for system in dataset.find(source.labelled(number)))
+    return old, new
 
 
 def heldout_entries(param: Param, workdir: Workdir, iteration: int) -> list[DataEntry]:
@@ -74,10 +89,13 @@ def _linked(systems: list[LabelledSystem], at: Path, prefix: str, workdir: Workd
     if not all(path.is_relative_to(base) and path != base for path in paths):
         base = Path(os.path.commonpath([path.parent for path in paths]))
     link(at, base)
-    return [(system, f"{at.name}/{path.relative_to(base)}") for system, path in zip(systems, paths, strict=True)]
+    return [
+        (system, f"{at.name}/{path.relative_to(base)}" + (f"#{system.group}" if system.group else ""))
+        for system, path in zip(systems, paths, strict=True)
+    ]
 
 
-def _entry(system: LabelledSystem, path: str, size: int | str) -> DataEntry:
+def _entry(system: LabelledSystem, path: str, size: int | str, iteration: int | None = None) -> DataEntry:
     if size == "auto":
         size = min(math.ceil(ATOMS_PER_BATCH / max(1, system.natoms)), max(1, system.nframes))
-    return DataEntry(system, path, size)
+    return DataEntry(system, path, size, iteration)
