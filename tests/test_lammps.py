@@ -10,6 +10,7 @@ import pytest
 
 from activelearn import stages
 from activelearn.data import deviation, forces
+from activelearn.errors import EngineError
 from tests import md
 
 pytestmark = pytest.mark.engines
@@ -87,6 +88,12 @@ def test_own_times_of_a_job_and_relative_deviations(project, ensemble):
         found = loaded.explorer.deviation(task)
         np.testing.assert_allclose(found.force * forces.rms(task), plain.force)
         np.testing.assert_array_equal(found.virial, plain.virial)
+    for file in loaded.explorer.trajectories(task):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    with pytest.raises(EngineError, match="no frame with forces"):
+        loaded.explorer.deviation(task)
+    shutil.copy(task / "model_devi.out", task / "model_devi_avgf.out")  # DP-GEN's, of a finished iteration
+    np.testing.assert_array_equal(loaded.explorer.deviation(task).force, plain.force)
 
 
 def test_template_tasks(project, ensemble):

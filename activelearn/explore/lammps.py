@@ -26,6 +26,8 @@ from activelearn.log import tail
 
 LOG = "model_devi.log"
 DEVIATION = "model_devi.out"
+DIVIDED = "model_devi_avgf.out"
+"""What DP-GEN leaves of model_devi_f_avg_relative when the trajectory is cleaned away."""
 
 
 @dataclass(frozen=True)
@@ -300,6 +302,9 @@ class Lammps:
             return found
         typical = forces.rms(folder)
         if np.isnan(typical):
+            divided = deviation.read(folder / DIVIDED)
+            if len(divided) == len(found):
+                return replace(found, force=divided.force)
             raise EngineError(
                 f"{folder} has no frame with forces, but model_devi_f_avg_relative divides the deviations by them"
                 "\n    -> was the trajectory deleted?"
