@@ -201,5 +201,6 @@ def _show_plan(report: Report) -> None:
     click.echo("iteration  systems              MD tasks  frames explored  labels at most")
     for item in report.plan:
         systems = ",".join(str(system) for system in item.systems)
-        click.echo(f"{item.iteration:9d}  {systems:20s} {item.tasks:8d}  {item.frames:15d}  {item.labels:14d}")
+        frames = "?" if item.frames is None else item.frames
+        click.echo(f"{item.iteration:9d}  {systems:20s} {item.tasks:8d}  {frames!s:>15s}  {item.labels:14d}")
     click.echo(f"then a final training: {len(report.plan) + 1} trainings in all")

@@ -30,8 +30,8 @@ class Plan:
     systems: tuple[int, ...]
     tasks: int
     """MD tasks."""
-    frames: int
-    """Frames explored."""
+    frames: int | None
+    """Frames explored; None: a template does not say."""
     labels: int
     """Most labels."""
 
@@ -79,7 +79,7 @@ def check(project: Project, known: Iterable[Problem] = ()) -> Report:
     counts, starts, found = _structures(project)
     problems += found
     problems += project.trainer.check(file, project.machine.deepmd_version)
-    problems += project.explorer.check(file)
+    problems += project.explorer.check(file, [project.trainer.graph_name(n) for n in range(project.trainer.n_models)])
     problems += project.labeler.check(file, starts)
     problems += _machine(project, {problem.path for problem in problems if problem.file == project.machine_file})
     cutoff = project.trainer.cutoff()
@@ -222,7 +222,12 @@ def _plan(project: Project, counts: dict[int, int]) -> Iterator[Plan]:
     param = project.param
     for iteration, job in enumerate(param.model_devi_jobs):
         known = [system for system in job.sys_idx if system in counts]
-        each = [project.explorer.count(job, counts[system]) for system in known]
-        tasks, frames = (sum(item[n] for item in each) for n in (0, 1))
-        labels = sum(min(param.fp_task_max, item[1]) for item in each)
-        yield Plan(iteration, tuple(job.sys_idx), tasks, frames, labels)
+        each = [project.explorer.count(job, system, counts[system]) for system in known]
+        numbers = [frames for _, frames in each if frames is not None]
+        yield Plan(
+            iteration,
+            tuple(job.sys_idx),
+            tasks=sum(tasks for tasks, _ in each),
+            frames=sum(numbers) if len(numbers) == len(each) else None,
+            labels=sum(param.fp_task_max if frames is None else min(param.fp_task_max, frames) for _, frames in each),
+        )

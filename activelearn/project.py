@@ -112,11 +112,15 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
         param=param,
         machine=machine,
         trainer=trainer(train, param, root),
-        explorer=explorer(explore, param),
+        explorer=explorer(explore, param, root),
         labeler=labeler(label, param, root),
         settings={
             "train": [train.model_dump(), param.use_ele_temp],
-            "explore": [explore.model_dump(), [job.model_dump() for job in param.model_devi_jobs]],
+            "explore": [
+                explore.model_dump(),
+                param.use_ele_temp,
+                [job.model_dump() for job in param.model_devi_jobs],
+            ],
             "select": param.model_dump(exclude={"model_devi_jobs", "init_data_sys", "init_data_prefix"}),
             "label": label.model_dump(),
         },

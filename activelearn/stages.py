@@ -177,7 +177,7 @@ def explore(project: Project, iteration: int, models: Sequence[str]) -> Steps:
     names = tuple(models)
     exploration = Exploration(folder, job, tuple(starts), tuple(place.train / name for name in names), names)
     batch, runs = project.explorer.batch(exploration, lambda name: project.rng(iteration, "explore", name))
-    write_if_different(place.job, json.dumps(job.model_dump(exclude_none=True), indent=1) + "\n")
+    write_if_different(place.job, json.dumps(job.model_dump(exclude_unset=True), indent=1) + "\n")
     outcome = yield batch
     if not outcome.done:
         raise EngineError(

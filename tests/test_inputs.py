@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from activelearn import project as projects
 from activelearn.data import frames, structures
 from activelearn.explore import lammps_input
+from activelearn.explore.lammps_settings import LammpsSettings
 from activelearn.explore.values import Exploration, Start
 from activelearn.label import LABELERS, incar, values
 from activelearn.label.values import Picked
@@ -35,13 +36,15 @@ def loaded(project):
 def deck(**changes):
     given = {
         "ensemble": "nvt", "nsteps": 1000, "trj_freq": 10, "timestep": 0.002, "temperature": 300.0, "pressure": None,
-        "seed": 7, "periodic": True, "merged": True,
+        "seed": 7, "tau_t": 0.1, "tau_p": 0.5, "neighbour_delay": None, "electron_temperature": None, "n_beads": None,
     }  # fmt: skip
+    conditions = {key: changes.pop(key, value) for key, value in given.items()}
     text = lammps_input.render(
         ["../graph.000.pth", "../graph.001.pth"],
         [63.5, 27.0],
         ["Cu", "Al"],
-        lammps_input.Conditions(**{**given, **changes}),
+        lammps_input.Conditions(**conditions),
+        LammpsSettings(model_devi_dt=0.002, **changes),
     )
     return [" ".join(line.split()) for line in text.splitlines()]
 
@@ -78,7 +81,7 @@ def test_nvt_and_nve_decks():
 
 
 def test_isolated_systems_have_no_boundaries():
-    lines = deck(periodic=False, merged=False)
+    lines = deck(model_devi_nopbc=True, model_devi_merge_traj=False)
     assert "boundary f f f" in lines
     assert any(line.startswith("fix fm all momentum 1 linear 1 1 1") for line in lines)
     assert "dump 1 all custom ${DUMP_FREQ} traj/*.lammpstrj id type x y z fx fy fz" in lines
@@ -127,9 +130,9 @@ def test_md_tasks_nest_structures_temperatures_pressures(project, tmp_path):
 def test_nvt_ignores_pressures(project):
     settings = loaded(project)
     job = settings.param.model_devi_jobs[0].model_copy(update={"press": [1.0, 2.0], "temps": [1.0, 2.0, 3.0]})
-    assert settings.explorer.count(job, 2) == (6, 6 * 11)
+    assert settings.explorer.count(job, 0, 2) == (6, 6 * 11)
     npt = job.model_copy(update={"ensemble": "npt"})
-    assert settings.explorer.count(npt, 2) == (12, 12 * 11)
+    assert settings.explorer.count(npt, 0, 2) == (12, 12 * 11)
 
 
 def test_shuffle_permutes_positions(project, tmp_path):

@@ -4,15 +4,6 @@ from __future__ import annotations
 
 LATER = frozenset(
     [
-        "model_devi_plumed",
-        "model_devi_plumed_path",
-        "use_relative",
-        "epsilon",
-        "use_relative_v",
-        "epsilon_v",
-        "model_devi_f_avg_relative",
-        "lmp_d3",
-        "lmp_neigh_modify_one",
         "use_clusters",
         "cluster_cutoff",
         "cluster_cutoff_hard",
@@ -44,14 +35,6 @@ NEUTRAL: dict[str, object] = {}
 
 JOB_LATER = frozenset(
     [
-        "template",
-        "rev_mat",
-        "sys_rev_mat",
-        "dt",
-        "neidelay",
-        "taut",
-        "taup",
-        "nbeads",
         "restart_from_iter",
         "lambdas",
         "times",

@@ -19,6 +19,38 @@ def _number_as_list(value: object) -> object:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _word_as_list(value: object) -> object:
+    return [value] if isinstance(value, str | int | float) else value
+
+
+Value = int | float | str | bool
+"""What a word of a template is replaced by."""
+
+Temperature = Annotated[float, Field(gt=0)]
+ElectronTemperature = tuple[Temperature, Temperature]
+"""Temperature of the ions and of the electrons, K."""
+
+
+class Template(Settings):
+    """Input files that the user wrote."""
+
+    lmp: str
+    """LAMMPS input with a line `pair_style deepmd` and a line `dump dpgen_dump`, which are filled in."""
+    plm: str | None = None
+    """PLUMED input, for model_devi_plumed."""
+    plm_path: str | None = None
+    """Reference path (PDB), for model_devi_plumed_path; the task finds it as plmpath.pdb."""
+
+
+class Revision(Settings):
+    """Words of template files and their values."""
+
+    lmp: dict[str, Annotated[list[Value], BeforeValidator(_word_as_list), Field(min_length=1)]] = {}
+    """Words of the LAMMPS template; the PLUMED template may use them too."""
+    plm: dict[str, Annotated[list[Value], BeforeValidator(_word_as_list), Field(min_length=1)]] = {}
+    """Words of the PLUMED template."""
+
+
 def _all_auto(value: object) -> object:
     return None if value == "auto" else value
 
@@ -32,16 +64,32 @@ class ExplorationJob(JobSelection):
 
     sys_idx: Annotated[list[NonNegativeInt], BeforeValidator(_number_as_list), Field(min_length=1)]
     """Which entries of sys_configs to start from."""
-    temps: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(_number_as_list), Field(min_length=1)]
-    """Temperatures, K."""
+    temps: Annotated[list[Temperature | ElectronTemperature], BeforeValidator(_number_as_list)] = []
+    """Temperatures, K; with use_ele_temp an entry may be [temperature, electron temperature]."""
     press: Annotated[list[float], BeforeValidator(_number_as_list), Field(min_length=1)] | None = None
     """Pressures, bar; only the npt ensembles use them."""
     trj_freq: PositiveInt
     """Steps between two frames of trajectory and model deviation."""
-    nsteps: PositiveInt
+    nsteps: PositiveInt | None = None
     """MD steps."""
-    ensemble: Literal["nve", "nvt", "npt", "npt-i", "npt-iso", "npt-a", "npt-aniso", "npt-t", "npt-tri"]
+    ensemble: Literal["nve", "nvt", "npt", "npt-i", "npt-iso", "npt-a", "npt-aniso", "npt-t", "npt-tri"] | None = None
     """Thermodynamic ensemble; npt-i(so): one box length, npt-a(niso): three, npt-t(ri): three and the angles."""
+    dt: Annotated[float, Field(gt=0)] | None = None
+    """MD time step of this iteration, ps; else model_devi_dt."""
+    taut: Annotated[float, Field(gt=0)] | None = None
+    """Relaxation time of the thermostat, ps; else model_devi_taut."""
+    taup: Annotated[float, Field(gt=0)] | None = None
+    """Relaxation time of the barostat, ps; else model_devi_taup."""
+    neidelay: NonNegativeInt | None = None
+    """Steps without a new neighbour list after each new one; else model_devi_neidelay."""
+    nbeads: PositiveInt | None = None
+    """Beads of path-integral MD, each on a process of its own; without: classical MD."""
+    template: Template | None = None
+    """The user's own input files, in place of temps, press, nsteps and ensemble."""
+    rev_mat: Revision = Revision()
+    """Words of the template files and the values they are replaced by: one task for each combination."""
+    sys_rev_mat: dict[str, Revision] = {}
+    """The same for single entries of sys_configs, {"sys_idx": ...}; combined with rev_mat."""
     skip_training: bool = False
     """Do not train on what this iteration labels: the next one goes on with its models."""
 
@@ -143,11 +191,18 @@ class Param(Selection):
                 )
         for system in {s for s in job.sys_idx if job.sys_idx.count(s) > 1}:
             yield Problem(file, f"{where}.sys_idx", f"system {system} is listed twice", "list each system once")
-        if "npt" in job.ensemble and job.press is None:
+        for key in ("temps", "ensemble", "nsteps") if job.template is None else ():
+            if not getattr(job, key):
+                yield Problem(file, f"{where}.{key}", "is required but missing", "or give a template")
+        for entry in job.temps if not self.use_ele_temp else ():
+            if isinstance(entry, tuple):
+                message = f"{list(entry)} is a temperature and an electron temperature, but use_ele_temp is 0"
+                yield Problem(file, f"{where}.temps", message, "set use_ele_temp, or give numbers")
+        if "npt" in (job.ensemble or "") and job.press is None and job.template is None:
             yield Problem(
                 file, f"{where}.press", f"ensemble {job.ensemble} needs pressures", 'for example "press": [1.0]'
             )
-        if job.nsteps < job.trj_freq:
+        if job.nsteps is not None and job.nsteps < job.trj_freq and job.template is None:
             yield Problem(
                 file, f"{where}.nsteps", f"{job.nsteps} steps, but a frame only every {job.trj_freq}", "lower trj_freq"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,10 @@ def _table(text: str) -> NDArray[np.float64]:
 
 
 def _table_line_by_line(lines: list[str]) -> NDArray[np.float64]:
-    """Read rows one at a time, leaving out what is broken."""
+    """Read rows one at a time, leaving out what is broken.
+
+    All rows of a file have one width; a torn row that a restart went on writing behind has another, a larger one.
+    """
     rows: list[list[float]] = []
     for line in lines:
         try:
@@ -75,5 +79,7 @@ def _table_line_by_line(lines: list[str]) -> NDArray[np.float64]:
         except ValueError:
             continue
         if len(row) >= COLUMNS and np.isfinite(row[0]):
-            rows.append(row[:COLUMNS])
-    return np.array(rows).reshape(-1, COLUMNS)
+            rows.append(row)
+    widths = Counter(len(row) for row in rows)
+    width = min(widths, key=lambda n: (-widths[n], n), default=COLUMNS)
+    return np.array([row[:COLUMNS] for row in rows if len(row) == width]).reshape(-1, COLUMNS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,9 @@ class FrameRef:
     """MD step."""
 
 
-def read(folder: Path, steps: Iterable[int], elements: Sequence[str], periodic: bool = True) -> dict[int, ase.Atoms]:
+def read(
+    folder: Path, steps: Iterable[int], elements: Sequence[str], periodic: bool = True, bead: str = ""
+) -> dict[int, ase.Atoms]:
     """Read the frames at `steps` from the trajectory of the task in `folder`, merged or one file per frame.
 
     Frames are found by the step written in them, never by their place; of a step that was written twice the last
@@ -45,6 +47,8 @@ def read(folder: Path, steps: Iterable[int], elements: Sequence[str], periodic: 
         Element of each LAMMPS atom type, in order.
     periodic
         Whether the cell is periodic.
+    bead
+        What the names of the files of one bead end with; empty for classical MD.
 
     Returns
     -------
@@ -53,55 +57,45 @@ def read(folder: Path, steps: Iterable[int], elements: Sequence[str], periodic: 
         `model_forces`; atoms ordered by their id.
     """
     wanted = set(steps)
-    merged = folder / MERGED
-    blocks = _blocks(merged, wanted) if merged.exists() else _files(folder / SINGLE, wanted)
-    frames: dict[int, ase.Atoms] = {}
-    for step, text in blocks.items():
-        atoms = _parse(text, elements)
-        if atoms is not None:
-            atoms.pbc = periodic
-            frames[step] = atoms
-    return frames
-
-
-def _files(folder: Path, wanted: set[int]) -> dict[int, bytes]:
-    found = {}
-    for step in wanted:
-        file = folder / f"{step}.lammpstrj"
-        if file.exists():
-            found.update(_blocks(file, {step}))
+    merged = folder / f"{MERGED}{bead}"
+    single = (folder / SINGLE / f"{step}.lammpstrj{bead}" for step in sorted(wanted))
+    found: dict[int, ase.Atoms] = {}
+    for file in [merged] if merged.exists() else [file for file in single if file.exists()]:
+        for step, text in blocks(file, wanted):
+            atoms = _parse(text, elements)
+            if atoms is not None:
+                atoms.pbc = periodic
+                found[step] = atoms
     return found
 
 
-def _blocks(file: Path, wanted: set[int]) -> dict[int, bytes]:
-    """Return the text of the wanted frames, reading the file once and keeping only those."""
-    found: dict[int, bytes] = {}
+def blocks(file: Path, wanted: set[int] | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield step and text of the whole frames of a file, all or only those wanted, reading it once."""
     keep: list[bytes] | None = None
     step = -1
     with file.open("rb") as stream:
         for line in stream:
             if line.startswith(MARK):
-                if keep is not None:
-                    _store(found, step, keep)
+                if keep is not None and (text := _whole(keep)):
+                    yield step, text
                 keep = None
                 number = stream.readline()
-                if number.strip().isdigit() and int(number) in wanted:
+                if number.strip().isdigit() and (wanted is None or int(number) in wanted):
                     step = int(number)
                     keep = [line, number]
             elif keep is not None:
                 keep.append(line)
-    if keep is not None:
-        _store(found, step, keep)
-    return found
+    if keep is not None and (text := _whole(keep)):
+        yield step, text
 
 
-def _store(found: dict[int, bytes], step: int, lines: list[bytes]) -> None:
-    """Keep a frame if it is complete: a dump that was killed ends in the middle of a line."""
+def _whole(lines: list[bytes]) -> bytes | None:
+    """Return the text of a frame if it is complete: a dump that was killed ends in the middle of a line."""
     natoms = int(lines[3]) if len(lines) > 3 and lines[3].strip().isdigit() else -1
     header = next((place for place, line in enumerate(lines) if line.startswith(b"ITEM: ATOMS")), None)
     if header is None or natoms < 1 or len(lines) <= header + natoms or not lines[header + natoms].endswith(b"\n"):
-        return
-    found[step] = b"".join(lines[: header + 1 + natoms])
+        return None
+    return b"".join(lines[: header + 1 + natoms])
 
 
 def _parse(text: bytes, elements: Sequence[str]) -> ase.Atoms | None:

@@ -2,76 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import ase
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
-from pydantic import Field
 
-from activelearn.config.base import Settings
 from activelearn.config.param import ExplorationJob, Param
-from activelearn.data import deviation, frames, structures
+from activelearn.data import beads, deviation, forces, frames, structures
+from activelearn.data.deviation import Deviation
 from activelearn.dispatch.task import KILLED, Batch, Failure, Retry, Task, Verdict
-from activelearn.errors import Problem
-from activelearn.explore import lammps_input
+from activelearn.errors import EngineError, Problem
+from activelearn.explore import lammps_input, restart, template, template_check
+from activelearn.explore.lammps_settings import LammpsSettings
 from activelearn.explore.values import Exploration, Run
 from activelearn.files import relative_link, write_if_different
 from activelearn.log import tail
 
 LOG = "model_devi.log"
 DEVIATION = "model_devi.out"
-
-_SCRIPT = """\
-mkdir -p traj
-step=
-for file in dpgen.restart.*; do
-    [ -s "$file" ] || continue
-    number=${file##*.}
-    if [ -z "$step" ] || [ "$number" -gt "$step" ]; then step=$number; fi
-done
-if [ -n "$step" ] && [ "$step" = "$(cat al.restarted 2>/dev/null)" ]; then
-    # this restart file was tried and brought us no further: go back to the one before
-    rm -f "dpgen.restart.$step"
-    step=
-    for file in dpgen.restart.*; do
-        [ -s "$file" ] || continue
-        number=${file##*.}
-        if [ -z "$step" ] || [ "$number" -gt "$step" ]; then step=$number; fi
-    done
-fi
-if [ -n "$step" ]; then
-    # rows and frames from this step on will be written again
-    echo "$step" > al.restarted
-    if [ -f model_devi.out ]; then
-        awk -v s="$step" '/^#/ || $1 + 0 < s' model_devi.out > al.new && mv al.new model_devi.out
-    fi
-    if [ -f all.lammpstrj ]; then
-        awk -v s="$step" '/^ITEM: TIMESTEP/ { if ((getline t) <= 0) exit; keep = (t + 0 < s)
-            if (keep) { print; print t }; next } keep' all.lammpstrj > al.new && mv al.new all.lammpstrj
-    fi
-    restart=1
-else
-    rm -f model_devi.out all.lammpstrj log.lammps traj/*.lammpstrj
-    restart=0
-fi
-"""
+DIVIDED = "model_devi_avgf.out"
+"""What DP-GEN leaves of model_devi_f_avg_relative when the trajectory is cleaned away."""
 
 
-class LammpsSettings(Settings):
-    """Keys of param.json that concern exploration with LAMMPS."""
+@dataclass(frozen=True)
+class Deck:
+    """The input of one task."""
 
-    model_devi_dt: Annotated[float, Field(gt=0)]
-    """MD time step, ps."""
-    model_devi_nopbc: bool = False
-    """Isolated systems: no periodic boundaries."""
-    model_devi_merge_traj: bool = True
-    """One trajectory file per task; false: one file per frame."""
-    shuffle_poscar: bool = False
-    """Permute the positions of the starting structures, that is, which element sits where."""
+    files: Mapping[str, str]
+    """By their names in the task's folder."""
+    job: Mapping[str, Any]
+    """What job.json says, for DP-GEN and for people."""
+    held: Mapping[str, float | str]
+    """What the task is told apart by."""
+
+
+Decks = Callable[[int, str], Iterator[Deck]]
+"""(index in sys_configs, name of a structure) -> its decks, in the order of their tasks."""
 
 
 class Lammps:
@@ -79,32 +51,45 @@ class Lammps:
 
     Settings = LammpsSettings
 
-    def __init__(self, settings: LammpsSettings, param: Param) -> None:
+    def __init__(self, settings: LammpsSettings, param: Param, root: Path) -> None:
         self.settings = settings
         self.param = param
+        self.root = root
 
-    def check(self, file: str) -> list[Problem]:
-        """Return what is wrong with the settings: unknown elements, npt without a periodic cell."""
-        problems = []
+    def check(self, file: str, graphs: Sequence[str]) -> list[Problem]:
+        """Return what is wrong with the settings: unknown elements, npt without a periodic cell, templates."""
+        found: list[Problem] = []
         unknown = [name for name in self.param.type_map if name not in atomic_numbers]
         if unknown:
-            problems.append(
-                Problem(file, "type_map", f"{', '.join(unknown)}: no such element", "write chemical symbols")
-            )
+            found.append(Problem(file, "type_map", f"{', '.join(unknown)}: no such element", "write chemical symbols"))
+        found += self.settings.problems(file)
         for place, job in enumerate(self.param.model_devi_jobs):
-            if self.settings.model_devi_nopbc and "npt" in job.ensemble:
-                where = f"model_devi_jobs[{place}].ensemble"
-                message = f"{job.ensemble} needs a periodic cell, but model_devi_nopbc is true"
-                problems.append(Problem(file, where, message, "use nvt or nve"))
-        if not 1e-5 <= self.settings.model_devi_dt <= 0.01:
-            message = f"a time step of {self.settings.model_devi_dt} ps is unusual"
-            problems.append(Problem(file, "model_devi_dt", message, "the unit is ps: 0.002 is 2 fs", "warning"))
-        return problems
+            where = f"model_devi_jobs[{place}]"
+            found += self.settings.job_problems(file, where, job)
+            found += template_check.problems(
+                file, where, job, self.param, self.settings, self.root, graphs, self._electron
+            )
+        return found
 
-    def count(self, job: ExplorationJob, n_structures: int) -> tuple[int, int]:
-        """Return how many tasks and frames one system with so many structures will give."""
-        tasks = n_structures * len(job.temps) * len(_pressures(job))
-        return tasks, tasks * (job.nsteps // job.trj_freq + 1)
+    @property
+    def _electron(self) -> str | None:
+        """What pair_style calls the electron temperature."""
+        return (None, "fparam", "aparam")[self.param.use_ele_temp]
+
+    def count(self, job: ExplorationJob, system: int, n_structures: int) -> tuple[int, int | None]:
+        """Return how many tasks and frames one system with so many structures will give; None: cannot be told."""
+        if job.template is None:
+            tasks = n_structures * len(job.temps) * len(_pressures(job))
+            steps: int | None = job.nsteps
+        else:
+            combinations = template.combinations(job, system, self.settings.model_devi_plumed)
+            tasks = n_structures * len(combinations)
+            try:
+                text = template_check.read(self.root, job.template.lmp)
+            except OSError:
+                text = ""
+            steps = template.steps(template.replace(text, combinations[0].lammps))
+        return tasks, None if steps is None else tasks * (job.nbeads or 1) * (steps // job.trj_freq + 1)
 
     def masses(self) -> list[float]:
         """Return the masses in the order of type_map, u."""
@@ -131,27 +116,27 @@ class Lammps:
             relative_link(folder / name, model)
         tasks: list[Task] = []
         runs: dict[str, Run] = {}
+        decks = self._native(exploration, rng) if job.template is None else self._template(exploration)
+        path = f"{folder.parent.name}/{folder.name}"
+        task = self._task(job)
         for start in exploration.starts:
             number = 0
-            for structure, file in enumerate(start.files):
-                conf = self._conf(folder / "confs" / f"{start.system:03d}.{structure:04d}.lmp", file, rng)
-                for temperature in job.temps:
-                    for pressure in _pressures(job):
-                        name = f"task.{start.system:03d}.{number:06d}"
-                        number += 1
-                        key = f"{start.system} {file.name} {structure} {temperature} {pressure}"
-                        self._deck(exploration, name, temperature, pressure, int(rng(key).integers(1, 10**6)))
-                        relative_link(folder / name / "conf.lmp", conf)
-                        tasks.append(self._task(name))
-                        held = {"temperature": temperature}
-                        if pressure is not None:
-                            held["pressure"] = pressure
-                        path = f"{folder.parent.name}/{folder.name}/{name}"
-                        runs[name] = Run(path, start.system, held, 0)
+            for place, file in enumerate(start.files):
+                conf = self._conf(folder / "confs" / f"{start.system:03d}.{place:04d}.lmp", file, rng)
+                for deck in decks(start.system, f"{start.system} {file.name} {place}"):
+                    name = f"task.{start.system:03d}.{number:06d}"
+                    number += 1
+                    for target, text in deck.files.items():
+                        write_if_different(folder / name / target, text)
+                    write_if_different(folder / name / "job.json", json.dumps(deck.job, indent=4))
+                    relative_link(folder / name / "conf.lmp", conf)
+                    tasks.append(replace(task, name=name))
+                    runs[name] = Run(f"{path}/{name}", start.system, deck.held, 0)
+        kind = self._kind(job)
         batch = Batch(
             folder=folder,
             tasks=tuple(tasks),
-            script=_script,
+            script=lambda command, _: restart.script(command, kind),
             verify=lambda task, code: self.verify(folder / task.name, code),
             salvage=lambda task, code: self.salvage(folder / task.name, code),
             log=LOG,
@@ -163,10 +148,10 @@ class Lammps:
     def _conf(self, target: Path, file: Path, rng: Callable[[str], np.random.Generator]) -> Path:
         """Write one starting structure as LAMMPS data."""
         system = structures.read(file, self.param.sys_format, list(self.param.type_map))
-        if self.settings.model_devi_nopbc:
-            system.remove_pbc()  # a box with room around the atoms, as in DP-GEN
         if self.settings.shuffle_poscar:
             system.data["coords"] = rng(f"shuffle {target.name}").permutation(system["coords"], axis=1)
+        if self.settings.model_devi_nopbc:
+            system.remove_pbc()  # a box with room around the atoms, as in DP-GEN
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".new")
         system.to("lammps/lmp", str(temporary), frame_idx=0)
@@ -174,32 +159,113 @@ class Lammps:
         temporary.unlink()
         return target
 
-    def _deck(self, exploration: Exploration, name: str, temperature: float, pressure: float | None, seed: int) -> None:
-        job = exploration.job
-        conditions = lammps_input.Conditions(
-            ensemble=job.ensemble,
-            nsteps=job.nsteps,
-            trj_freq=job.trj_freq,
-            timestep=self.settings.model_devi_dt,
-            temperature=temperature,
-            pressure=pressure,
-            seed=seed,
-            periodic=not self.settings.model_devi_nopbc,
-            merged=self.settings.model_devi_merge_traj,
-        )
+    def _native(self, exploration: Exploration, rng: Callable[[str], np.random.Generator]) -> Decks:
+        """Return what gives the decks of one structure: temperatures, then pressures."""
+        job, settings = exploration.job, self.settings
         graphs = [f"../{graph}" for graph in exploration.graph_names]
-        text = lammps_input.render(graphs, self.masses(), self.param.type_map, conditions)
-        write_if_different(exploration.folder / name / "input.lammps", text)
 
-    def _task(self, name: str) -> Task:
-        trajectory = frames.MERGED if self.settings.model_devi_merge_traj else f"{frames.SINGLE}/*.lammpstrj"
+        def decks(_: int, structure: str) -> Iterator[Deck]:
+            for entry in job.temps:
+                temperature, electron = self._temperatures(entry)
+                held = {"temperature": temperature}
+                if electron is not None:
+                    held["electron_temperature"] = electron
+                for pressure in _pressures(job):
+                    key = f"{structure} {temperature}{'' if electron is None else f' {electron}'} {pressure}"
+                    conditions = lammps_input.Conditions(
+                        ensemble=job.ensemble or "",
+                        nsteps=job.nsteps or 0,
+                        trj_freq=job.trj_freq,
+                        timestep=job.dt or settings.model_devi_dt,
+                        tau_t=job.taut or settings.model_devi_taut,
+                        tau_p=job.taup or settings.model_devi_taup,
+                        neighbour_delay=settings.model_devi_neidelay if job.neidelay is None else job.neidelay,
+                        temperature=temperature,
+                        electron_temperature=electron,
+                        pressure=pressure,
+                        seed=int(rng(key).integers(1, 10**6)),
+                        n_beads=job.nbeads,
+                    )
+                    text = lammps_input.render(
+                        graphs, self.masses(), self.param.type_map, conditions, settings, self._electron
+                    )
+                    yield Deck(
+                        files={"input.lammps": text},
+                        job={
+                            "ensemble": job.ensemble,
+                            "press": -1 if pressure is None else pressure,
+                            "temps": temperature,
+                            **({} if electron is None else {"ele_temp": electron}),
+                            "model_devi_dt": conditions.timestep,
+                        },
+                        held=held if pressure is None else {**held, "pressure": pressure},
+                    )
+
+        return decks
+
+    def _temperatures(self, entry: float | tuple[float, float]) -> tuple[float, float | None]:
+        """Return the temperatures of the ions and, if the models take it, of the electrons, K."""
+        ions, electrons = entry if isinstance(entry, tuple) else (entry, entry)
+        return ions, electrons if self.param.use_ele_temp else None
+
+    def _template(self, exploration: Exploration) -> Decks:
+        """Return what gives the decks of one structure: all combinations of what the templates leave open."""
+        job, settings = exploration.job, self.settings
+        assert job.template is not None
+        names = {"lmp": job.template.lmp}
+        if settings.model_devi_plumed:
+            names["plm"] = job.template.plm or ""
+            if settings.model_devi_plumed_path:
+                names["plm_path"] = job.template.plm_path or ""
+        texts = {key: template_check.read(self.root, name) for key, name in names.items()}
+        graphs = [f"../{graph}" for graph in exploration.graph_names]
+
+        def decks(system: int, _: str) -> Iterator[Deck]:
+            for words in template.combinations(job, system, settings.model_devi_plumed):
+                lammps = template.lammps(
+                    texts["lmp"], graphs, self.param.type_map, job, settings, self._electron, words
+                )
+                files = {"input.lammps": lammps}
+                if "plm" in texts:
+                    files["input.plumed"] = template.plumed(texts["plm"], words)
+                if "plm_path" in texts:
+                    files["plmpath.pdb"] = texts["plm_path"]
+                electron = template.electron_temperature(lammps) if self._electron else None
+                yield Deck(
+                    files=files,
+                    job={**words.all, **({} if electron is None else {"ele_temp": electron})},
+                    held={**words.all, **({} if electron is None else {"electron_temperature": electron})},
+                )
+
+        return decks
+
+    def _kind(self, job: ExplorationJob) -> restart.Deck:
+        """Return what the shell must know about the decks of a job."""
+        if job.template is None:
+            return restart.Deck(beads=beads.names(job.nbeads) if job.nbeads else ())
+        return restart.Deck(template.restarts(template_check.read(self.root, job.template.lmp)), own_log=False)
+
+    def _task(self, job: ExplorationJob) -> Task:
+        """Return what all tasks of a job have in common."""
+        names = beads.names(job.nbeads) if job.nbeads else ("",)
+        merged = [f"{frames.MERGED}{name}" for name in names]
+        single = [f"{frames.SINGLE}/*.lammpstrj{name}" for name in names]
+        trajectories = merged if self.settings.model_devi_merge_traj else single
+        logs = [f"log.lammps.{name}" if name else "log.lammps" for name in names]
+        deviations = [f"model_devi{name}.out" for name in names]
+        inputs, written = ["input.lammps", "conf.lmp"], [*deviations, *logs, *trajectories]
+        if self.settings.model_devi_plumed and job.template is not None:
+            inputs += ["input.plumed", *(["plmpath.pdb"] if self.settings.model_devi_plumed_path else [])]
+            bias = template_check.read(self.root, job.template.plm or "")
+            written += ["output.plumed", *template.plumed_files(bias)]
+        restartable = self._kind(job).restart is not None
         return Task(
-            name=name,
-            forward=("input.lammps", "conf.lmp"),
-            outputs=(DEVIATION, "log.lammps", trajectory),
-            result=(DEVIATION,),
-            restart=("dpgen.restart.*", "al.restarted"),
-            continued=(DEVIATION, "log.lammps", trajectory),
+            name="",
+            forward=tuple(inputs),
+            outputs=tuple(written),
+            result=tuple(deviations),
+            restart=("dpgen.restart*.*", "al.restarted", "al.log.lammps") if restartable else (),
+            continued=tuple(written) if restartable else (),
         )
 
     def verify(self, folder: Path, code: int | None) -> Verdict:
@@ -215,43 +281,79 @@ class Lammps:
         return found if isinstance(found, Failure) else {**found, "died": how}
 
     def _rows(self, folder: Path, code: int | None) -> Verdict:
-        rows = len(self.deviation(folder))
+        rows = len(self._deviation(folder))
         if rows == 0:
             message = f"lmp ended with exit status {code} and wrote no model deviation"
             return Failure(message, Retry.LATER, tail(folder / LOG))
         return {"frames": rows}
 
-    def deviation(self, folder: Path) -> deviation.Deviation:
-        """Read the deviations of a task."""
-        return deviation.read(folder / DEVIATION)
+    def deviation(self, folder: Path) -> Deviation:
+        """Read the deviations of a task; the beads of path-integral MD follow one another.
+
+        With model_devi_f_avg_relative they are divided by the root mean square force of the trajectory.
+
+        Raises
+        ------
+        EngineError
+            They are to be divided, but no frame with forces is there.
+        """
+        found = self._deviation(folder)
+        if not self.settings.model_devi_f_avg_relative or len(found) == 0:
+            return found
+        typical = forces.rms(folder)
+        if np.isnan(typical):
+            divided = deviation.read(folder / DIVIDED)
+            if len(divided) == len(found):
+                return replace(found, force=divided.force)
+            raise EngineError(
+                f"{folder} has no frame with forces, but model_devi_f_avg_relative divides the deviations by them"
+                "\n    -> was the trajectory deleted?"
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return replace(found, force=found.force / typical)
+
+    def _deviation(self, folder: Path) -> Deviation:
+        joined = beads.joined(folder)
+        return deviation.read(folder / DEVIATION) if joined is None else joined
 
     def volume_ratio(self, folder: Path, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the cell volume over that of the start at `steps`, NaN where unknown; shape (F,)."""
-        volumes = frames.volumes(folder / "log.lammps")
+        several = beads.find(folder)
+        if several is None:
+            volumes = frames.volumes(folder / "log.lammps")
+        else:
+            logs = {name: frames.volumes(folder / f"log.lammps.{name}") for name in several.names}
+            volumes = {
+                joined: logs[name][own]
+                for name, own_steps in several.by_bead(int(step) for step in steps).items()
+                for own, joined in own_steps.items()
+                if own in logs[name]
+            }
         start = next(iter(volumes.values()), np.nan)
         return frames.at_steps(volumes, steps) / start
 
     def frames(self, folder: Path, steps: Iterable[int], elements: Sequence[str]) -> dict[int, ase.Atoms]:
-        """Read frames by MD step."""
-        return frames.read(folder, steps, elements, periodic=not self.settings.model_devi_nopbc)
+        """Read frames by MD step (of the joined trajectory of all beads)."""
+        periodic = not self.settings.model_devi_nopbc
+        several = beads.find(folder)
+        if several is None:
+            return frames.read(folder, steps, elements, periodic)
+        return {
+            own_steps[own]: atoms
+            for name, own_steps in several.by_bead(steps).items()
+            for own, atoms in frames.read(folder, own_steps, elements, periodic, bead=name).items()
+        }
 
     def trajectories(self, folder: Path) -> list[Path]:
         """Return the trajectory files of a task, and restart files left over, for cleaning."""
-        trajectories = [file for file in (folder / frames.MERGED, folder / frames.SINGLE) if file.exists()]
-        return [*trajectories, *folder.glob("dpgen.restart.*")]
+        single = folder / frames.SINGLE
+        merged = folder.glob(f"{frames.MERGED}*")
+        return [*merged, *([single] if single.exists() else []), *folder.glob("dpgen.restart*.*")]
 
 
 def _pressures(job: ExplorationJob) -> list[float | None]:
     """Return the pressures of a job, bar; nve and nvt ignore them (as in DP-GEN)."""
-    return list(job.press or []) if "npt" in job.ensemble else [None]
-
-
-def _script(command: str, _: Sequence[Task]) -> str:
-    return (
-        _SCRIPT
-        + f"{command} -i input.lammps -v restart $restart -log none\n"
-        + 'code=$?\n[ "$code" -eq 0 ] && rm -f dpgen.restart.* al.restarted\nexit "$code"'
-    )
+    return list(job.press or []) if "npt" in (job.ensemble or "") else [None]
 
 
 def _error(log: str) -> str:

@@ -49,8 +49,8 @@ class Run:
     """Folder of the task, relative to the run."""
     system: int
     """Index in sys_configs."""
-    conditions: Mapping[str, float]
-    """What was held: temperature (K), pressure (bar)."""
+    conditions: Mapping[str, float | str]
+    """What was held: temperature, electron_temperature (K), pressure (bar); words of a template with their values."""
     n_frames: int
     died: str = ""
     """Why the dynamics ended before its time; its frames up to there are used."""
@@ -61,10 +61,10 @@ class Explorer(Protocol):
 
     Settings: type[BaseModel]
 
-    def __init__(self, settings: Any, param: Param) -> None: ...
+    def __init__(self, settings: Any, param: Param, root: Path) -> None: ...
 
-    def count(self, job: ExplorationJob, n_structures: int) -> tuple[int, int]:
-        """Return how many tasks and frames one system with so many structures will give."""
+    def count(self, job: ExplorationJob, system: int, n_structures: int) -> tuple[int, int | None]:
+        """Return how many tasks and frames one system with so many structures will give; None: cannot be told."""
 
     def batch(
         self, exploration: Exploration, rng: Callable[[str], np.random.Generator]
@@ -83,5 +83,5 @@ class Explorer(Protocol):
     def trajectories(self, folder: Path) -> list[Path]:
         """Return the trajectory files of a task, for cleaning."""
 
-    def check(self, file: str) -> list[Problem]:
-        """Return what is wrong with the settings."""
+    def check(self, file: str, graphs: Sequence[str]) -> list[Problem]:
+        """Return what is wrong with the settings; `graphs` is what the models will be called."""
