@@ -122,7 +122,7 @@ def test_gaussian_log_gives_what_is_printed_in_it(tmp_path):
     np.testing.assert_allclose(label["forces"][0], forces * outputs.HARTREE / outputs.BOHR, rtol=1e-6)
     assert label.nopbc
     (system,) = dataset.write([label], tmp_path / "data", ["H", "O"])
-    assert not system.has_virial
+    assert not system.has("set.000/virial.npy")
     for text, words in (
         (outputs.gaussian_log(water, -76.4, forces, converged=False), "not converged"),
         (outputs.gaussian_log(water, -76.4, forces).replace("Normal termination", "Error termination"), "before its"),

@@ -58,7 +58,7 @@ def test_good_outputs_pass_the_verdict_and_are_kept_as_printed(labeler, tmp_path
     text = (VASP / "OUTCAR.Ge.vdw").read_text()
     energy = float(text[text.rindex("free  energy   TOTEN") :].split("=")[1].split()[0])
     assert system.array("energy").ravel()[0] == pytest.approx(energy, rel=1e-6)
-    assert system.has_virial
+    assert system.has("set.000/virial.npy")
     wrong = values.verdict(labeler.read, tmp_path / "t", {"Ge": 1}, 0, "fp.log")
     assert "the label is of" in wrong.cause
 

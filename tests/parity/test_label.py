@@ -539,7 +539,7 @@ def loaded(folder):
         arrays = {"energy": system.array("energy").ravel(), "box": system.array("box")}
         for name in ("coord", "force"):
             arrays[name] = system.array(name).reshape(system.nframes, -1, 3)[:, order]
-        if system.has_virial:
+        if system.has("set.000/virial.npy"):
             arrays["virial"] = system.array("virial")
         key = tuple(sorted(symbols)), (system.path / "nopbc").exists()
         assert key not in found
