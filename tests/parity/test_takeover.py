@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from activelearn.data import dataset
+from activelearn.workdir import STAGES
 from tests import counting, driver
 from tests.conftest import SHARED
 from tests.parity import runs
@@ -60,7 +61,7 @@ def test_goes_on_from_any_stage(snapshots, stage, when, tmp_path):
 
 @pytest.mark.parametrize(("context", "with_jobs"), [("LocalContext", False), ("LazyLocalContext", True)])
 def test_killed_in_each_stage_and_back(dpgen, context, with_jobs, tmp_path):
-    """DP-GEN is killed while it trains, explores and labels; each time `al run` goes on; DP-GEN ends the run."""
+    """DP-GEN is killed while it trains, explores and labels; `al run` goes on each time; DP-GEN ends the run."""
     project = runs.project(tmp_path / "run", context)
     root, jobs = project.root, project.param["model_devi_jobs"]
     log = root / "calls.log"
@@ -83,12 +84,21 @@ def test_killed_in_each_stage_and_back(dpgen, context, with_jobs, tmp_path):
         runs.kill_when(root, running(section, iteration), with_jobs, VASP_SLEEP="2")
         if with_jobs:
             counting.end_killed(log)
-        driver.run(root)
-        assert runs.lines(root)[-1] == f"{iteration + 1} 2"
+        if section != "fp":
+            driver.run(root)
+            assert runs.lines(root)[-1] == f"{iteration + 1} 2"
+    trainer = root / "bin" / "train"
+    trainer.rename(root / "bin" / "away")  # the run stops behind the labels
+    stopped = subprocess.run(driver.COMMAND, cwd=root, capture_output=True, text=True, check=False)
+    assert "command not found" in stopped.stderr
+    assert runs.lines(root)[-1] == "2 8"
+    (root / "bin" / "away").rename(trainer)
     jobs.append(dict(jobs[0]))
     project.save()
     runs.run(root)
     assert runs.lines(root)[-1] == "4 2"
+    driver.run(root)  # and back again: there is nothing left to do
+    assert driver.recorded(root)[-5:] == [*((3, stage) for stage in STAGES), (4, "train")]
 
     found = counting.calls(log)
     assert counting.overlapping(found) == []
