@@ -1,9 +1,11 @@
 """Runs that DP-GEN began, stopped at any stage, and that `al run` goes on with; and the way back."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,6 +59,27 @@ def test_goes_on_from_any_stage(snapshots, stage, when, tmp_path):
     assert len(labels(root)) == 4
     if labelled:
         np.testing.assert_array_equal(labels(root), labels(snapshots / "0.8"))
+
+
+def test_a_label_that_did_not_converge_is_not_made_again(snapshots, tmp_path):
+    root = tmp_path / "run"
+    shutil.copytree(snapshots / "0.7", root, symlinks=True)
+    task = root / "iter.000000" / "02.fp" / "task.000.000001"
+    fail = {"VASP_STANDIN_FAIL": task.name, "VASP_STANDIN_FAIL_HOW": "unconverged"}
+    subprocess.run(
+        [sys.executable, runs.STANDIN], cwd=task, env={**os.environ, **fail}, check=False, capture_output=True
+    )
+    param = json.loads((root / "param.json").read_text())
+    (root / "param.json").write_text(json.dumps({**param, "ratio_failed": 0.5}))
+    log = snapshots.parent / "run" / "calls.log"
+    before = len(counting.calls(log))
+    driver.kill_when(root, lambda: len(runs.lines(root)) >= 9 and (0, "label") in driver.recorded(root))
+    assert not [call for call in counting.calls(log)[before:] if call["section"] == "fp"]
+    assert len(labels(root)) == 3
+    status = subprocess.run(
+        [*driver.COMMAND[:3], "status"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    assert "task.000.000001 failed: not converged" in status
 
 
 @pytest.mark.parametrize(("context", "with_jobs"), [("LocalContext", False), ("LazyLocalContext", True)])
