@@ -61,6 +61,15 @@ def relative_link(path: Path, target: Path) -> None:
     link(path, os.path.relpath(target, path.parent))
 
 
+def move_aside(folder: Path) -> Path:
+    """Rename a folder that is in the way to .bk000, .bk001, ..., as DP-GEN does; return its new name."""
+    number = 0
+    while (aside := folder.with_name(f"{folder.name}.bk{number:03d}")).exists():
+        number += 1
+    folder.rename(aside)
+    return aside
+
+
 def append_line(path: Path, value: dict[str, Any]) -> None:
     """Append one JSON line, on disk when this returns; a torn last line is closed first."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def run(project: Project) -> Record:
                 done = _run_stage(project, record, iteration, stage)
                 record.append(done)
                 log.info("-- iteration %d, %s: done in %.1f s", iteration, stage, done.seconds)
-            if stage == "label":
+            if stage == "label" and "made_by" not in done.result:  # DP-GEN has cleaned up after itself
                 stages.clean(project, iteration)
         if last:
             return record

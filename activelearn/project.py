@@ -95,8 +95,9 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
     explorer, labeler = engines["model_devi_engine"], engines["fp_style"]
     models = [Param, *(engine.Settings for engine in (trainer, explorer, labeler) if engine is not None)]
     settings, found = decode.settings(raw, models, str(param_path))
-    if labeler is None:  # its keys are unknown only because the labeler is
-        found = [problem for problem in found if problem.path not in raw or problem.path in keys(Param)]
+    if labeler is None or explorer is None:  # its keys are unknown only because the engine is
+        known = set().union(*(keys(model) for model in models))
+        found = [problem for problem in found if problem.path not in raw or problem.path in known]
     problems += found
     param = settings.get(Param)
     if isinstance(param, Param):
@@ -152,8 +153,6 @@ def _engine(
         known = plugins.names(registry, group)
     if name in dpgen.REFUSED_ENGINES[key]:
         message, hint = f"{name!r} of DP-GEN is not supported", f"activelearn has {', '.join(known)}"
-    elif name in dpgen.LATER_ENGINES[key]:
-        message, hint = f"{name!r} of DP-GEN is not supported yet", f"activelearn has {', '.join(known)}"
     else:
         message = f"there is no {name!r}"
         hint = plugins.suggest(str(name), known) or f"activelearn has {', '.join(known)}"

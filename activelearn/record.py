@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 _DPGEN_STAGES = {"train": range(3), "label": range(3, 9)}
 """The stage numbers of DP-GEN that are written when one of ours is recorded."""
+_N_STAGES = 9
+"""Stages of an iteration of DP-GEN."""
 _LAST_RUN = {"train": 2, "explore": 4, "select": 6, "label": 8}
 """The stage number of DP-GEN after which one of ours is finished."""
 
@@ -219,7 +221,10 @@ def _lead(lines: Sequence[tuple[int, int]]) -> Lead:
 
 
 def _read_dpgen(workdir: Workdir) -> list[tuple[int, int]]:
-    """Return the lines of record.dpgen; a torn last line is left out."""
+    """Return all that record.dpgen says is done: whatever stands before its last line, DP-GEN counts that alone.
+
+    A torn last line is left out.
+    """
     try:
         text = workdir.dpgen_record.read_text()
     except FileNotFoundError:
@@ -233,7 +238,10 @@ def _read_dpgen(workdir: Workdir) -> list[tuple[int, int]]:
             found.append((int(words[0]), int(words[1])))
         elif words and (whole or place < len(lines) - 1):
             raise RecordError(f"{workdir.dpgen_record}: {line!r} is not 'iteration stage'\n    -> delete this line")
-    return found
+    if not found:
+        return []
+    last, number = found[-1]
+    return [(i, n) for i in range(last + 1) for n in range(_N_STAGES if i < last else number + 1)]
 
 
 def _newer(workdir: Workdir) -> bool:

@@ -26,7 +26,7 @@ from activelearn.data.frames import FrameRef
 from activelearn.dispatch.task import Batch, Failure, Outcome
 from activelearn.errors import EngineError
 from activelearn.explore.values import Exploration, Run, Start
-from activelearn.files import relative_link, write_atomic, write_if_different
+from activelearn.files import move_aside, relative_link, write_atomic, write_if_different
 from activelearn.label.values import Picked, conditioned
 from activelearn.project import Project
 from activelearn.select import box, health, pick, trust
@@ -130,7 +130,7 @@ def _carry_over(project: Project, iteration: int, models: Sequence[str]) -> None
         task = f"{number:03d}"
         if (source / task).is_dir():
             if (place.train / task).is_dir() and not (place.train / task).is_symlink():
-                _move_aside(place.train / task)
+                move_aside(place.train / task)
             relative_link(place.train / task, source / task)
         relative_link(place.train / name, source / name)
     place.carried_over.touch()
@@ -145,14 +145,6 @@ def _retract(project: Project, iteration: int) -> None:
             if task.is_symlink():
                 task.unlink()
         place.carried_over.unlink()
-
-
-def _move_aside(folder: Path) -> None:
-    """Rename a folder that is in the way, as DP-GEN does."""
-    number = 0
-    while (aside := folder.with_name(f"{folder.name}.bk{number:03d}")).exists():
-        number += 1
-    folder.rename(aside)
 
 
 def _new_data(project: Project, iteration: int) -> bool:
@@ -309,6 +301,11 @@ def label(project: Project, iteration: int) -> Steps:
         return {"labelled": 0, "failed": 0, "failures": {}, "systems": {}}
     refs = {item["label"]: FrameRef(item["task"], item["step"]) for item in picked}
     atoms = _read_frames(project, refs.values())
+    atoms |= {
+        ref: structures.to_atoms(structures.read(file, "vasp/poscar", list(param.type_map)))
+        for name, ref in refs.items()
+        if ref not in atoms and (file := place.label / name / "POSCAR").exists()  # DP-GEN deletes trajectories earlier
+    }
     missing = [ref for ref in refs.values() if ref not in atoms]
     if missing:
         raise EngineError(

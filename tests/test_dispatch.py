@@ -192,7 +192,7 @@ def test_secrets_reach_the_job_and_no_file_of_ours(site, tmp_path):
 
 def test_what_is_in_flight_is_followed_with_the_old_machine(site, tmp_path):
     batch = make(tmp_path, n=1)
-    digests = {"task.0": batches._digest(batch.tasks[0], batch, site)}
+    digests = {"task.0": batches.digest(batch.tasks[0], batch, site)}
     request = batches._request(batch, batch.tasks, digests, 1, site)
     (batch.folder / "batch.json").write_text(json.dumps(request))
     gone = replace(site, section=replace(site.section, machine={**site.section.machine, "batch_type": "PBS"}))
@@ -210,7 +210,7 @@ def test_unreachable_machine_does_not_forget_what_is_in_flight(site, tmp_path):
     with pytest.raises(DispatchError, match=r"mend machine\.json"):
         batches.run(batch, away)
     assert not (batch.folder / "batch.json").exists()
-    digests = {"task.0": batches._digest(batch.tasks[0], batch, site)}
+    digests = {"task.0": batches.digest(batch.tasks[0], batch, site)}
     request = batches._request(batch, batch.tasks, digests, 1, away)
     (batch.folder / "batch.json").write_text(json.dumps(request))
     with pytest.raises(DispatchError, match="follows the jobs that are out"):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from activelearn.data import dataset
+import numpy as np
+
+from activelearn.data import dataset, structures
 from activelearn.data.frames import FrameRef
 from activelearn.dispatch.task import Failure
 from activelearn.errors import RecordError
 from activelearn.explore.values import Run
 from activelearn.files import write_atomic
+from activelearn.label.values import in_type_map_order
 from activelearn.project import Project
 from activelearn.record import Position, Record
 from activelearn.select.pick import quota_of
@@ -37,7 +41,7 @@ def result(project: Project, record: Record, position: Position, iteration: int,
     RecordError
         Files are missing.
     """
-    found = _READERS[stage](project, record, iteration)
+    found = _READERS[stage](project, record, position, iteration)
     if found and found.pop("unsound", False) and not position.finished(iteration, "explore"):
         return None  # nobody explored with these models yet: those that are none are trained again
     return found
@@ -51,10 +55,12 @@ def _missing(project: Project, iteration: int, what: str) -> RecordError:
     )
 
 
-def _train(project: Project, record: Record, iteration: int) -> Result | None:
+def _train(project: Project, record: Record, position: Position, iteration: int) -> Result | None:
     place, trainer = project.workdir.iteration(iteration), project.trainer
     names = [trainer.graph_name(number) for number in range(trainer.n_models)]
     absent = [name for name in names if not (place.train / name).exists()]
+    if absent and position.finished(iteration, "explore"):  # nobody needs them any more
+        return {"carried": place.carried_over.exists(), "models": sorted(f.name for f in place.train.glob("graph.*"))}
     if absent:
         there = sorted(file.name for file in place.train.glob("graph.*")) or "none"
         hint = f"{place.train / absent[0]} is not there (found: {there}; see numb_models, train_backend, model_format)"
@@ -85,10 +91,10 @@ def _train(project: Project, record: Record, iteration: int) -> Result | None:
     return found if sound else {**found, "unsound": True}
 
 
-def _explore(project: Project, _record: Record, iteration: int) -> Result | None:
+def _explore(project: Project, _record: Record, _position: Position, iteration: int) -> Result | None:
     place = project.workdir.iteration(iteration)
     runs, empty = [], 0
-    for folder in sorted(place.explore.glob("task.*")):
+    for folder in _tasks(place.explore):
         rows = len(project.explorer.deviation(folder))
         if rows:
             task = f"{place.root.name}/{place.explore.name}/{folder.name}"
@@ -102,9 +108,15 @@ def _explore(project: Project, _record: Record, iteration: int) -> Result | None
     return {"tasks": len(runs), "frames": sum(run.n_frames for run in runs), "died": 0, "failed": empty}
 
 
+def _tasks(folder: Path) -> list[Path]:
+    """Return the folders called task.SSS.NNNNNN."""
+    found = folder.glob("task.*")
+    return sorted(path for path in found if re.fullmatch(r"task\.\d+\.\d+", path.name) and path.is_dir())
+
+
 def _system(name: str) -> int:
-    """Return the system of a task or a file called something.SSS.something."""
-    return int(name.split(".")[1] if name.startswith("task.") else name.split(".")[2])
+    """Return the system of a task called task.SSS.NNNNNN."""
+    return int(name.split(".")[1])
 
 
 def _conditions(folder: Path) -> dict[str, float]:
@@ -119,19 +131,18 @@ def _conditions(folder: Path) -> dict[str, float]:
     }
 
 
-def _select(project: Project, _record: Record, iteration: int) -> Result | None:
+def _select(project: Project, _record: Record, _position: Position, iteration: int) -> Result | None:
     place = project.workdir.iteration(iteration)
     systems: dict[str, Any] = {}
     picked: list[dict[str, Any]] = []
-    labels = sorted(folder for folder in place.label.glob("task.*") if folder.is_dir())
+    labels = _tasks(place.label)
     job = project.param.model_devi_jobs[iteration]
     audited = any(place.label.glob("candidate.*"))
     for system in sorted(job.sys_idx):
         frames = {kind: _audit(place.audit(kind, system)) for kind in ("candidate", "rest_accurate", "rest_failed")}
         mine = [folder for folder in labels if _system(folder.name) == system]
-        total = sum(map(len, frames.values()))
-        most = quota_of(project.param, job).most(len(frames["rest_accurate"]) / max(1, total))
-        refs = dict(_picks(mine, frames["candidate"][:most], place.root.name))
+        accurate = len(frames["rest_accurate"]) / max(1, sum(map(len, frames.values())))
+        refs = _picks(project, iteration, mine, frames["candidate"], quota_of(project.param, job).most(accurate))
         if len(refs) < len(mine):
             log.warning("system %03d: it cannot be told which frames DP-GEN picked; selecting again", system)
             return None
@@ -167,19 +178,60 @@ def _audit(file: Path) -> list[tuple[str, int]]:
     return [(words[0], int(words[1])) for words in map(str.split, lines) if len(words) >= 2 and words[1].isdigit()]
 
 
-def _picks(labels: list[Path], chosen: list[tuple[str, int]], iteration: str) -> Iterator[tuple[str, FrameRef]]:
-    """Yield the frame each label is of: its link says it, or, where dumps are merged, its rank among the chosen."""
-    ranked = sorted(chosen)
-    for folder in labels:
-        task = Path(_target(folder / "job.json")).parent.name
-        dump = _target(folder / "conf.dump")
-        step = Path(dump).name.partition(".")[0]
-        if not step.isdigit():
-            rank = int(folder.name.rpartition(".")[2])
-            if rank >= len(ranked) or Path(ranked[rank][0]).name != task:
-                continue
-            step = str(ranked[rank][1])
-        yield folder.name, FrameRef(f"{iteration}/01.model_devi/{task or Path(dump).parts[-3]}", int(step))
+def _picks(
+    project: Project, iteration: int, labels: list[Path], candidates: list[tuple[str, int]], most: int
+) -> dict[str, FrameRef]:
+    """Return the frame each label is of, as far as it can be told.
+
+    A link of the label's folder says it. Where there is none (merged dumps, links that were resolved in a copy) its
+    rank among the picks does, which are the first so many of the shuffled candidates: a guess that must fit.
+    """
+    linked = {folder.name: ref for folder in labels if (ref := _linked(project, iteration, folder)) is not None}
+    others = [folder for folder in labels if folder.name not in linked]
+    if not others:
+        return linked
+    highest = max(_rank(folder) for folder in labels) + 1
+    for n in dict.fromkeys((most, highest, len(candidates))):
+        ranked = [FrameRef(_task(project, iteration, Path(task).name), step) for task, step in sorted(candidates[:n])]
+        guess = {folder.name: ranked[_rank(folder)] for folder in others if _rank(folder) < len(ranked)}
+        if len(guess) == len(others) and all(_fits(project, folder, guess[folder.name]) for folder in others):
+            return linked | guess
+    return linked
+
+
+def _rank(label: Path) -> int:
+    return int(label.name.rpartition(".")[2])
+
+
+def _task(project: Project, iteration: int, name: str) -> str:
+    place = project.workdir.iteration(iteration)
+    return f"{place.root.name}/{place.explore.name}/{name}"
+
+
+def _linked(project: Project, iteration: int, label: Path) -> FrameRef | None:
+    dump = Path(_target(label / "conf.dump"))
+    step = dump.name.partition(".")[0]
+    return FrameRef(_task(project, iteration, dump.parts[-3]), int(step)) if step.isdigit() else None
+
+
+def _fits(project: Project, label: Path, ref: FrameRef) -> bool:
+    """Return whether a label can be of a frame: of the task it links to, and with its structure if both are there."""
+    task = Path(_target(label / "job.json")).parent.name
+    if task and task != Path(ref.task).name:
+        return False
+    names = list(project.param.type_map)
+    try:
+        made = structures.to_atoms(structures.read(label / "POSCAR", "vasp/poscar", names))
+    except ValueError:
+        return True
+    frames = project.explorer.frames(project.workdir.root / ref.task, [ref.step], names)
+    if ref.step not in frames:
+        return True
+    found = in_type_map_order(frames[ref.step], names)
+    if len(found) != len(made) or not np.allclose(found.cell.array, made.cell.array, atol=1e-3):
+        return False
+    shift = np.linalg.solve(made.cell.array.T, (found.positions - made.positions).T)
+    return bool(np.allclose(shift, np.round(shift), atol=1e-3))
 
 
 def _target(link: Path) -> str:
@@ -193,7 +245,7 @@ def _deviation(project: Project, ref: FrameRef) -> float | None:
     return float(rows[0]) if len(rows) else None
 
 
-def _label(project: Project, record: Record, iteration: int) -> Result | None:
+def _label(project: Project, record: Record, _position: Position, iteration: int) -> Result | None:
     place = project.workdir.iteration(iteration)
     systems = {}
     for number in range(len(project.param.sys_configs)):
@@ -207,5 +259,5 @@ def _label(project: Project, record: Record, iteration: int) -> Result | None:
     return {"labelled": labelled, "failed": failed, "failures": failures, "systems": systems}
 
 
-Reader = Callable[[Project, Record, int], Result | None]
+Reader = Callable[[Project, Record, Position, int], Result | None]
 _READERS: Mapping[str, Reader] = {"train": _train, "explore": _explore, "select": _select, "label": _label}

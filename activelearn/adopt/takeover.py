@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from activelearn.adopt import finished
 from activelearn.dispatch import batch as batches
@@ -13,6 +15,7 @@ from activelearn.dispatch import inherit
 from activelearn.dispatch.batch import Site
 from activelearn.dispatch.ledger import Ledger
 from activelearn.dispatch.task import Batch, Failure, Retry, Task, Verdict
+from activelearn.files import move_aside
 from activelearn.project import Project
 from activelearn.record import Done, Position, Record
 
@@ -20,8 +23,8 @@ log = logging.getLogger(__name__)
 
 LEFTOVERS = ("checkpoint", "model.ckpt-*", "dpgen.restart.*", "log.lammps")
 """Files of interrupted tasks that DP-GEN does not fetch and that a task can be continued from."""
-INPUTS = {"train": "input.json", "explore": "input.lammps"}
-"""The input of a task of DP-GEN, which is kept under another name where ours takes its place."""
+INPUTS = {"train": ("input.json",), "explore": ("input.lammps", "job.json")}
+"""The inputs of a task of DP-GEN, which are kept under another name where ours take their place."""
 KEPT = ".dpgen"
 ENDED = {"explore": ("model_devi.log", "Total wall time")}
 """What shows that a task has come to its end where the outputs alone do not: a file and a text in it."""
@@ -38,6 +41,7 @@ def take_over(project: Project, record: Record) -> None:
     lead = record.ahead()
     if lead is None:
         return
+    inherit.refuse_living(project.workdir.root)
     position = lead.position
     message = "DP-GEN worked here up to iteration %d, stage %d: going on from there"
     log.info(message, position.iteration, position.number)
@@ -48,24 +52,17 @@ def take_over(project: Project, record: Record) -> None:
             break
         record.append(Done(iteration, stage, {**(result or {}), "made_by": finished.DPGEN}, 0.0))
         log.info("-- iteration %d, %s: done by DP-GEN", iteration, stage)
-    if position.current[1] == "select":
-        _set_aside(project.workdir.iteration(position.current[0]).label)
+    iteration, stage = position.current
+    folder = project.workdir.iteration(iteration).label
+    if stage == "select" and folder.exists():
+        if position != lead.position:  # its labelling tasks may be under way
+            inherit.follow(folder, project.workdir.root, project.machine.sections["label"], ())
+        log.warning("%s of DP-GEN cannot be gone on with: kept as %s", folder, move_aside(folder).name)
     record.adopt(position)
 
 
 _BEFORE = {"train": 1, "explore": 3, "select": 5, "label": 7}
 """The stage number of DP-GEN after which there is something to verify in a stage of ours."""
-
-
-def _set_aside(folder: Path) -> None:
-    """Rename a folder that DP-GEN began to fill, as DP-GEN itself does: nothing is lost."""
-    if not folder.exists():
-        return
-    number = 0
-    while (target := folder.with_name(f"{folder.name}.bk{number:03d}")).exists():
-        number += 1
-    folder.rename(target)
-    log.info("%s was not finished by DP-GEN: kept as %s", folder, target.name)
 
 
 @dataclass(frozen=True)
@@ -91,10 +88,35 @@ def estate(record: Record, iteration: int, stage: str, site: Site | None, folder
 
 
 def _keep_inputs(folder: Path, stage: str) -> None:
-    for file in sorted(folder.glob(f"*/{INPUTS.get(stage, '-')}")):
-        kept = file.with_name(file.name + KEPT)
-        if not kept.exists():
-            shutil.copyfile(file, kept)
+    for name in INPUTS.get(stage, ()):
+        for file in sorted(folder.glob(f"*/{name}")):
+            kept = file.with_name(file.name + KEPT)
+            if not kept.exists():
+                shutil.copyfile(file, kept)
+
+
+def _other_settings(stage: str, folder: Path) -> bool:
+    """Return whether DP-GEN ran a task under other settings than ours: param.json was changed since."""
+    name, parts = _COMPARED.get(stage, ("", ()))
+    try:
+        theirs, ours = (json.loads((folder / file).read_text()) for file in (name + KEPT, name))
+    except (OSError, ValueError):
+        return False
+    return any(_plain(theirs.get(part)) != _plain(ours.get(part)) for part in parts or {*theirs, *ours})
+
+
+_COMPARED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "train": ("input.json", ("model", "learning_rate", "loss")),
+    "explore": ("job.json", ()),
+}
+"""For each stage the file that says under which settings a task ran, and its parts that count (none: all)."""
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without seeds."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if key != "seed"}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def claim(left: Estate, wanted: Batch, site: Site, record: Record) -> None:
@@ -110,6 +132,8 @@ def claim(left: Estate, wanted: Batch, site: Site, record: Record) -> None:
         if task.name in ledger.entries or not (ended or _complete(left.stage, folder)):
             continue
         verdict = wanted.verify(task, 0)
+        if _other_settings(left.stage, folder):
+            verdict = Failure("it ran under other settings than param.json has now", Retry.LATER)
         if not isinstance(verdict, Failure):
             _enter(ledger, task, wanted, site, {"seconds": 0.0, **verdict, "made_by": finished.DPGEN})
             kept += 1

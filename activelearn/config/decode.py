@@ -38,7 +38,7 @@ def read(file: Path) -> dict[str, Any]:
         The file is missing, is not JSON or YAML, or is not an object.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError([Problem(str(file), "", f"cannot be read: {error.strerror}", "check the path")]) from None
     except UnicodeDecodeError:
@@ -122,7 +122,7 @@ def _known(key: str, models: list[type[BaseModel]]) -> bool:
 
 def _unknown(file: str, key: str, value: Any, models: list[type[BaseModel]]) -> Problem | None:
     if key in dpgen.LATER:
-        if not value or dpgen.NEUTRAL.get(key) == value:
+        if not value:
             return None  # it asks for nothing: nothing is missing
         return Problem(
             file, key, "DP-GEN knows this key, activelearn does not support it yet (with these engines)", "remove it"

@@ -30,9 +30,6 @@ LATER = frozenset(
 )
 """Top-level keys of param.json that DP-GEN reads and we do not (or not with the chosen engines)."""
 
-NEUTRAL: dict[str, object] = {}
-"""Keys of LATER at the value that asks for nothing we do not do anyway."""
-
 JOB_LATER = frozenset(
     [
         "restart_from_iter",
@@ -49,4 +46,3 @@ REFUSED_ENGINES = {
     "fp_style": ("siesta", "pwmat", "cpx", "amber/diff"),
     "model_devi_engine": ("gromacs", "amber", "calypso"),
 }
-LATER_ENGINES: dict[str, tuple[str, ...]] = {"fp_style": (), "model_devi_engine": ()}

@@ -75,7 +75,7 @@ def _job(job: Raw, file: str, where: str, problems: list[Problem]) -> Raw:
             message = f"{shown}: a range in text, read as {job['sys_idx']} (its end is not part of it)"
             problems.append(_warning(file, f"{where}.sys_idx", message, "write the numbers"))
         except ValueError as error:
-            message = f"{error} is neither a number nor a range"
+            message = f"{error} is neither a number nor a range that holds one"
             problems.append(Problem(file, f"{where}.sys_idx", message, 'for example 3, "2-5" (2, 3, 4) or "0-8:2"'))
             job["sys_idx"] = [item for item in systems if not isinstance(item, str)] or [0]
     return job
@@ -90,9 +90,12 @@ def _range(item: Any) -> list[Any]:
     try:
         span, _, step = item.partition(":")
         first, end = span.split("-")
-        return list(range(int(first), int(end), int(step or 1)))
+        found = list(range(int(first), int(end), int(step or 1)))
     except ValueError:
-        raise ValueError(repr(item)) from None
+        found = []
+    if not found:
+        raise ValueError(repr(item))
+    return found
 
 
 def _rename(raw: Raw, names: dict[str, str], file: str, prefix: str, problems: list[Problem]) -> None:

@@ -63,6 +63,9 @@ def machine(raw: Raw, file: str) -> tuple[Raw, list[Problem]]:
     """
     new, problems = dict(raw), list[Problem]()
     for name in SECTIONS.values():
+        for key in [f"{name}_{part}" for part in PARTS if name in new and f"{name}_{part}" in new]:
+            problems.append(Problem(file, key, f"is ignored: the section {name} is there", "delete it", "warning"))
+            del new[key]
         flat = _collect(new, name)
         if name in new:
             given = new[name]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from activelearn.config import dpgen
 from activelearn.errors import Problem
@@ -71,13 +71,13 @@ def decode(raw: Mapping[str, Any], file: str) -> tuple[MachineFile | None, list[
         The values, or None where they cannot be used, and all problems.
     """
     problems: list[Problem] = []
-    for key, value in raw.items():
+    for key in raw:
         if key == "handlers":
             problems.append(
                 Problem(file, key, "mail on every log line is not supported yet", "it is ignored", "warning")
             )
         elif key not in TOP_LEVEL:
-            problems.append(Problem(file, key, "unknown key", suggest(key, list(TOP_LEVEL)), _severity(value)))
+            problems.append(_unknown(file, "", key, TOP_LEVEL))
     version = str(raw.get("api_version", "1.0"))
     if _number(version) < 1:
         problems.append(Problem(file, "api_version", f"{version} is too old", 'write "1.0"'))
@@ -126,7 +126,7 @@ def _section(value: Any, file: str, name: str) -> tuple[Section | None, list[Pro
             if not isinstance(value[key], str):
                 problems.append(Problem(file, f"{name}.{key}", "must be the command that starts dp"))
         elif key not in (*SECTION, "group_size"):
-            problems.append(Problem(file, f"{name}.{key}", "unknown key", suggest(key, list(SECTION))))
+            problems.append(_unknown(file, f"{name}.", key, SECTION))
     command = value.get("command")
     if not isinstance(command, str) or not command.strip():
         problems.append(Problem(file, f"{name}.command", "must be the command that starts the program"))
@@ -192,8 +192,10 @@ def with_secrets(value: Any, current: Any) -> Any:
     return value
 
 
-def _severity(value: Any) -> Literal["error", "warning"]:
-    return "error" if value else "warning"
+def _unknown(file: str, prefix: str, key: str, known: Sequence[str]) -> Problem:
+    """Return an error for what looks like a slip of the pen, a warning for others: DP-GEN reads over them."""
+    hint = suggest(key, list(known))
+    return Problem(file, f"{prefix}{key}", "unknown key", hint, "error" if hint else "warning")
 
 
 def _number(version: str) -> float:

@@ -66,7 +66,7 @@ class ExplorationJob(JobSelection):
     """Which entries of sys_configs to start from."""
     temps: Annotated[list[Temperature | ElectronTemperature], BeforeValidator(_number_as_list)] = []
     """Temperatures, K; with use_ele_temp an entry may be [temperature, electron temperature]."""
-    press: Annotated[list[float], BeforeValidator(_number_as_list), Field(min_length=1)] | None = None
+    press: Annotated[list[float], BeforeValidator(_number_as_list)] | None = None
     """Pressures, bar; only the npt ensembles use them."""
     trj_freq: PositiveInt
     """Steps between two frames of trajectory and model deviation."""
@@ -133,7 +133,7 @@ class Param(Selection):
     """Format of the starting structures, as dpdata calls it."""
     sys_batch_size: BatchSizes = None
     """Training batch size of the new data of each entry of sys_configs."""
-    model_devi_jobs: Annotated[list[ExplorationJob], Field(min_length=1)]
+    model_devi_jobs: list[ExplorationJob]
     """One entry per iteration."""
     model_devi_engine: str = "lammps"
     """Explorer."""
@@ -178,8 +178,9 @@ class Param(Selection):
         seen: set[str] = set()
         for place, job in enumerate(self.model_devi_jobs):
             for problem in self._job_problems(file, f"model_devi_jobs[{place}]", job, n_systems):
-                if problem.message not in seen:
-                    seen.add(problem.message)
+                told = problem.message.replace(f"model_devi_jobs[{place}]", "")
+                if told not in seen:
+                    seen.add(told)
                     yield problem
 
     def _job_problems(self, file: str, where: str, job: ExplorationJob, n_systems: int) -> Iterator[Problem]:
@@ -200,7 +201,7 @@ class Param(Selection):
             if isinstance(entry, tuple):
                 message = f"{list(entry)} is a temperature and an electron temperature, but use_ele_temp is 0"
                 yield Problem(file, f"{where}.temps", message, "set use_ele_temp, or give numbers")
-        if "npt" in (job.ensemble or "") and job.press is None and job.template is None:
+        if "npt" in (job.ensemble or "") and not job.press and job.template is None:
             yield Problem(
                 file, f"{where}.press", f"ensemble {job.ensemble} needs pressures", 'for example "press": [1.0]'
             )

@@ -60,7 +60,8 @@ def read(
     merged = folder / f"{MERGED}{bead}"
     single = (folder / SINGLE / f"{step}.lammpstrj{bead}" for step in sorted(wanted))
     found: dict[int, ase.Atoms] = {}
-    for file in [merged] if merged.exists() else [file for file in single if file.exists()]:
+    # one that DP-GEN began and we went on with may have both forms
+    for file in [*(file for file in single if file.exists()), *([merged] if merged.exists() else [])]:
         for step, text in blocks(file, wanted):
             atoms = _parse(text, elements)
             if atoms is not None:

@@ -172,13 +172,13 @@ def _submission(request: Mapping[str, Any], work_base: Path, section: Section) -
     )
 
 
-def remote_records(section: Section, root: Path) -> dict[str, Any] | None:
+def remote_records(section: Section, root: Path) -> list[tuple[str, Any]] | None:
     """Read the submissions' own files below remote_root of a machine that is reached by SSH.
 
     Returns
     -------
-    dict or None
-        Their contents by name (HASH), or None if the machine's folders cannot be looked into.
+    list or None
+        Name (HASH) and content of each, the newest last; None if the machine's folders cannot be looked into.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def remote_records(section: Section, root: Path) -> dict[str, Any] | None:
         The machine cannot be reached.
     """
     module = _dpdispatcher()
-    found: dict[str, Any] = {}
+    found: list[tuple[float, str, Any]] = []
     try:
         with _quiet(), _same_random():
             context = module.Machine.load_from_dict({**section.machine, "local_root": str(root)}).context
@@ -194,13 +194,13 @@ def remote_records(section: Section, root: Path) -> dict[str, Any] | None:
             return None
         for name in sorted(context.sftp.listdir(context.temp_remote_root)):
             file = f"{context.temp_remote_root}/{name}/{name}.json"
-            with contextlib.suppress(FileNotFoundError, ValueError), context.sftp.open(file) as stream:
-                found[name] = json.loads(stream.read())
+            with contextlib.suppress(OSError, ValueError), context.sftp.open(file) as stream:
+                found.append((stream.stat().st_mtime or 0.0, name, json.loads(stream.read())))
     except Exception as error:
         where = section.machine.get("remote_profile", {}).get("hostname", section.machine["context_type"])
         message = f"what DP-GEN left on {where} cannot be looked at: {type(error).__name__}: {error}"
         raise DispatchError(f"{message}\n    -> type the same command again when the machine can be reached") from error
-    return found
+    return [(name, content) for _, name, content in sorted(found, key=lambda item: item[:2])]
 
 
 def inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str]) -> frozenset[str]:
@@ -223,7 +223,20 @@ def inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str]
     -------
     frozenset of str
         Folders of the tasks that ended well, relative to the stage's.
+
+    Raises
+    ------
+    DispatchError
+        The batch system or the machine could not be reached.
     """
+    try:
+        return _inherit(found, name, root, also)
+    except Exception as error:
+        message = f"the submission {name} of DP-GEN cannot be followed: {type(error).__name__}: {error}"
+        raise DispatchError(f"{message}\n    -> type the same command again when its machine can be reached") from error
+
+
+def _inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str]) -> frozenset[str]:
     module = _dpdispatcher()
     given = {**found["machine"], "local_root": str(root), "retry_count": 0}
     if given.get("remote_root") and given["context_type"].lower().removesuffix("context") == "local":

@@ -45,23 +45,26 @@ def follow(folder: Path, root: Path, section: Section, also: Sequence[str]) -> f
     DispatchError
         There are jobs that cannot be followed; they are named.
     """
-    done: set[str] = set()
     context = str(section.machine["context_type"]).lower().removesuffix("context")
     if context not in ("local", "lazylocal"):
         return _remote(folder, root, section, also)
     shell = str(section.machine["batch_type"]).lower() == "shell"
-    for home in _homes(folder, root, section):
-        records = [file for file in sorted(home.glob("*.json")) if _is_ours(file, folder)]
-        if not records:
-            done |= _unrecorded(home, folder, shell)
+    homes = list(_homes(folder, root, section))
+    for home in homes:
         if shell:
             _wait_for_processes(home)
-        for file in records:
-            log.info("DP-GEN left a submission in %s", home)
-            done |= hpc.inherit(json.loads(file.read_text()), file.stem, root, also)
-        if home != folder and records:
-            log.info("all of it is in %s now; %s is not needed any more", folder, home)
-    return frozenset(done)
+    records = [file for home in homes for file in home.glob("*.json") if _is_ours(file, folder)]
+    if not records:
+        return frozenset().union(*(_unrecorded(home, folder, shell) for home in homes))
+    newest = max(records, key=lambda file: file.stat().st_mtime_ns)
+    for file in records:
+        if file != newest:
+            log.info("%s is an earlier submission of this stage: not looked at", file)
+    log.info("DP-GEN left a submission in %s", newest.parent)
+    done = hpc.inherit(json.loads(newest.read_text()), newest.stem, root, also)
+    if newest.parent != folder:
+        log.info("all of it is in %s now; %s is not needed any more", folder, newest.parent)
+    return done
 
 
 def _remote(folder: Path, root: Path, section: Section, also: Sequence[str]) -> frozenset[str]:
@@ -71,12 +74,12 @@ def _remote(folder: Path, root: Path, section: Section, also: Sequence[str]) -> 
         where = section.machine["context_type"]
         log.warning("what DP-GEN left on %s cannot be looked at: tasks that did not come back run again", where)
         return frozenset()
-    done: set[str] = set()
-    for name, found in records.items():
-        if _describes(found, folder):
-            log.info("DP-GEN left a submission in %s/%s", section.machine.get("remote_root"), name)
-            done |= hpc.inherit(found, name, root, also)
-    return frozenset(done)
+    mine = [(name, found) for name, found in records if _describes(found, folder)]
+    if not mine:
+        return frozenset()
+    name, found = mine[-1]
+    log.info("DP-GEN left a submission in %s/%s", section.machine.get("remote_root"), name)
+    return hpc.inherit(found, name, root, also)
 
 
 def _homes(folder: Path, root: Path, section: Section) -> Iterator[Path]:
@@ -143,20 +146,43 @@ def _unrecorded(home: Path, folder: Path, shell: bool) -> frozenset[str]:
 
 def _wait_for_processes(home: Path) -> None:
     """Wait until no process works in a folder: what a killed job started may outlive it."""
-    told = False
-    while _busy(home):
-        if not told:
-            log.info("waiting for what DP-GEN started and what still works in %s", home)
-        told = True
+    told: set[str] = set()
+    while busy := _working_in(home):
+        for number, command in busy.items():
+            if number not in told:
+                log.info("waiting for process %s in %s (end it if it is no job): %s", number, home, command)
+        told |= set(busy)
         time.sleep(1)
 
 
-def _busy(home: Path) -> bool:
-    """Return whether a process of this computer works in a folder or below it."""
+def _working_in(home: Path) -> dict[str, str]:
+    """Return the processes of this computer that work in a folder or below it: number and command."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cwd").readlink().is_relative_to(home.resolve()):
-                return True
+                found[process.name] = (process / "cmdline").read_text().replace("\0", " ").strip()[:80]
         except OSError:
             continue  # it ended, or is somebody else's
-    return False
+    return found
+
+
+def refuse_living(root: Path) -> None:
+    """Refuse to go on beside a DP-GEN that runs here.
+
+    Raises
+    ------
+    DispatchError
+        One does; its process is named.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_text().split("\0")
+            here = (process / "cwd").readlink() == root.resolve()
+        except OSError:
+            continue
+        if here and any(Path(word).name == "dpgen" for word in words[:3]):
+            raise DispatchError(
+                f"DP-GEN runs here: process {process.name} ({' '.join(words).strip()[:80]})\n"
+                "    -> end it (its jobs may go on: they are waited for), and type the same command again"
+            )

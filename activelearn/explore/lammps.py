@@ -339,11 +339,14 @@ class Lammps:
         several = beads.find(folder)
         if several is None:
             return frames.read(folder, steps, elements, periodic)
-        return {
+        wanted = set(steps)
+        found = {
             own_steps[own]: atoms
-            for name, own_steps in several.by_bead(steps).items()
+            for name, own_steps in several.by_bead(wanted).items()
             for own, atoms in frames.read(folder, own_steps, elements, periodic, bead=name).items()
         }
+        # those that DP-GEN has looked at carry the joined step in their names
+        return found | frames.read(folder, wanted - set(found), elements, periodic)
 
     def trajectories(self, folder: Path) -> list[Path]:
         """Return the trajectory files of a task, and restart files left over, for cleaning."""

@@ -22,6 +22,13 @@ from activelearn.label.cp2k_input import COORD, INPUT
 from activelearn.label.values import Picked
 
 OUTPUT = "output"
+SECTIONS = (
+    ("GLOBAL",),
+    ("FORCE_EVAL",),
+    ("FORCE_EVAL", "DFT"),
+    ("FORCE_EVAL", "SUBSYS"),
+    ("FORCE_EVAL", "SUBSYS", "KIND"),
+)
 GPA = {"pa": 1e-9, "bar": 1e-4, "atm": 1.01325e-4, "kbar": 0.1, "mbar": 100.0, "gpa": 1.0}
 """Pressure units of CP2K in GPa."""
 EV_PER_A3 = 160.2176634
@@ -86,6 +93,11 @@ class Cp2k:
         self, file: str, given: Mapping[str, Any], structures: Sequence[ase.Atoms]
     ) -> Iterator[Problem]:
         key = self.key
+        odd = [path for path in SECTIONS if not isinstance(cp2k_input.at(given, *path) or {}, Mapping)]
+        if odd:
+            for path in odd:
+                yield Problem(file, ".".join((key, *path)), "must be an object: a section of CP2K's input")
+            return
         for path in cp2k_input.unequal(given, key):
             yield Problem(file, path, "its lists have different lengths", "one value per repeated section")
         config = cp2k_input.completed(given)
