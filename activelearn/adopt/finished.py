@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 Result = dict[str, Any]
 
 
+_CLUSTER = re.compile(r"(\d+)\.lammpstrj\.cluster\.(\d+)\.POSCAR")
+"""What DP-GEN calls a cluster: the step and the atom."""
 DPGEN = "DP-GEN"
 """Who made a stage or a task, in the record and the ledger."""
 
@@ -141,6 +144,7 @@ def _select(project: Project, _record: Record, iteration: int) -> Result | None:
                 "system": system,
                 "task": ref.task,
                 "step": ref.step,
+                **({} if ref.atom is None else {"atom": ref.atom}),
                 "max_devi_f": _deviation(project, ref),
             }
             for name, ref in refs.items()
@@ -158,19 +162,26 @@ def _select(project: Project, _record: Record, iteration: int) -> Result | None:
     return {**totals, "systems": systems}
 
 
-def _audit(file: Path) -> list[tuple[str, int]]:
-    """Read an audit file: (task, step) of each frame, in shuffled order."""
+def _audit(file: Path) -> list[tuple[str, int, int | None]]:
+    """Read an audit file: (task, step, atom) of each frame or atom, in shuffled order."""
     try:
         lines = file.read_text().splitlines()
     except FileNotFoundError:
         return []
-    return [(words[0], int(words[1])) for words in map(str.split, lines) if len(words) >= 2 and words[1].isdigit()]
+    rows = [words for words in map(str.split, lines) if len(words) >= 2 and words[1].isdigit()]
+    return [(words[0], int(words[1]), int(words[2]) if len(words) > 2 else None) for words in rows]
 
 
-def _picks(labels: list[Path], chosen: list[tuple[str, int]], iteration: str) -> Iterator[tuple[str, FrameRef]]:
+def _picks(
+    labels: list[Path], chosen: list[tuple[str, int, int | None]], iteration: str
+) -> Iterator[tuple[str, FrameRef]]:
     """Yield the frame each label is of: its link says it, or, where dumps are merged, its rank among the chosen."""
-    ranked = sorted(chosen)
+    ranked = sorted(chosen, key=lambda row: row[:2])
     for folder in labels:
+        cluster = Path(_target(folder / "POSCAR"))
+        if match := _CLUSTER.fullmatch(cluster.name):
+            yield folder.name, FrameRef(f"{iteration}/01.model_devi/{cluster.parts[-3]}", int(match[1]), int(match[2]))
+            continue
         task = Path(_target(folder / "job.json")).parent.name
         dump = _target(folder / "conf.dump")
         step = Path(dump).name.partition(".")[0]
@@ -189,7 +200,8 @@ def _target(link: Path) -> str:
 def _deviation(project: Project, ref: FrameRef) -> float | None:
     """Return the force deviation of a frame, eV/A."""
     found = project.explorer.deviation(project.workdir.root / ref.task)
-    rows = found.force[found.steps == ref.step]
+    values = found.force if ref.atom is None or found.atomic is None else found.atomic[:, ref.atom]
+    rows = values[found.steps == ref.step]
     return float(rows[0]) if len(rows) else None
 
 
