@@ -14,10 +14,10 @@ SLACK = 0.45
 """Two atoms are bonded up to the sum of their covalent radii and this, A (as Open Babel has it)."""
 CLOSEST = 0.40
 """Atoms nearer than this, A, are no bond but an accident."""
-MOST = {1: 1, 6: 4, 7: 4, 8: 2, 9: 1, 14: 4, 15: 5, 16: 6, 17: 1, 35: 1, 53: 1}
+MOST = {1: 1, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 5, 16: 6, 17: 1, 35: 1, 53: 1}
 """An atom with so many neighbours has no bond to spare for a second one to any of them (by atomic number)."""
-HALF_WAY = {6: 0.71, 7: 0.66, 8: 0.65, 14: 1.07, 15: 1.05, 16: 1.0}
-"""A bond shorter than the sum of these, A, is nearer to a double bond than to a single one (by atomic number)."""
+SHORT = {6: 0.725, 7: 0.685, 8: 0.665, 14: 1.08, 15: 1.06, 16: 1.01}
+"""A bond shorter than the sum of these, A, can be multiple (by atomic number); aromatic and conjugated ones are."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def bonds(atoms: ase.Atoms) -> Bonds:
     """Find the bonds, across the faces of the cell where it is periodic.
 
     An atom of hydrogen keeps only its shortest bond. A bond is multiple if both of its atoms have fewer neighbours than
-    they can bind, and it is nearer in length to a double bond than to a single one.
+    they can bind, and it is shorter than a single bond.
     """
     radius = covalent_radii[atoms.numbers]
     first, second, length, vector = neighbor_list("ijdD", atoms, float(2 * radius.max() + SLACK))
@@ -61,7 +61,10 @@ def bonds(atoms: ase.Atoms) -> Bonds:
     first, second, length, vector = first[keep], second[keep], length[keep], vector[keep]
     neighbours = np.bincount(np.concatenate([first, second]), minlength=len(atoms))
     open_ended = neighbours < np.array([MOST.get(int(n), 0) for n in atoms.numbers])
-    limit = np.array([HALF_WAY.get(int(n), -np.inf) for n in atoms.numbers])
+    for one, other in ((first, second), (second, first)):  # nitrogen that oxygen is bound to, as in a nitro group
+        oxide = (atoms.numbers[one] == 7) & (atoms.numbers[other] == 8) & (neighbours[other] == 1)
+        open_ended[one[oxide]] = True
+    limit = np.array([SHORT.get(int(n), -np.inf) for n in atoms.numbers])
     multiple = open_ended[first] & open_ended[second] & (length < limit[first] + limit[second])
     return Bonds(len(atoms), first, second, vector, multiple)
 
