@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from activelearn import stages
 from activelearn.config.clusters import Clusters
-from activelearn.data import clusters, dataset
+from activelearn.data import beads, clusters, dataset, deviation
 from activelearn.data.bonds import bonds
 from activelearn.data.frames import FrameRef
 from activelearn.dispatch.task import Outcome
@@ -150,6 +150,18 @@ def test_weights_follow_the_atoms_through_any_order():
     assert np.flatnonzero(found[0]).tolist() == [2]  # the second carbon
 
 
+def test_deviations_of_atoms_through_restarts_and_beads(tmp_path):
+    """Of a step the last whole row counts; beads follow one another."""
+    first = exploration.row(0, 9.0, 0, (1.0, 2.0)) + exploration.row(5, 9.0, 0, (0.0, 0.0))
+    (tmp_path / "model_devi1.out").write_text(first + exploration.row(5, 9.0, 0, (3.0, 4.0)) + "10 0.5")
+    (tmp_path / "model_devi2.out").write_text(first + exploration.row(5, 9.0, 0, (np.nan, 6.0)) + "10 0 0")
+    found = beads.joined(tmp_path, atomic=True)
+    assert found.steps.tolist() == [0, 5, 6, 11]
+    np.testing.assert_array_equal(found.atomic, [[1, 2], [3, 4], [1, 2], [np.nan, 6]])
+    assert beads.joined(tmp_path).atomic is None
+    assert deviation.read(tmp_path / "none.out", atomic=True).atomic.shape == (0, 0)
+
+
 def explored(root, deviations, merged=True, n=6):
     frames = [in_box(chain(n), BOX, (3.0 * k, 1, 2)) for k in range(len(deviations))]
     molecules.write(root / TASK, frames, deviations, merged)
@@ -282,6 +294,26 @@ WRONG = {
 }
 
 
+HYBRID = """\
+units metal
+read_data conf.lmp
+pair_style hybrid/overlay deepmd ../graph.000.pth ../graph.001.pth out_freq 5 out_file model_devi.out{} zero 3.0
+pair_coeff * * deepmd Cu
+dump dpgen_dump
+run 10
+"""
+
+
+@pytest.mark.parametrize("word", ["", " atomic"])
+def test_a_template_must_write_them_too(project, word):
+    project.param.update(use_clusters=True, cluster_cutoff=2.0)
+    job = {"sys_idx": [0], "trj_freq": 5, "template": {"lmp": "deck.in"}}
+    project.param["model_devi_jobs"] = [job]
+    (project.root / "deck.in").write_text(HYBRID.format(word))
+    found = [error["path"] for error in problems(project)["errors"]]
+    assert found == ([] if word else ["model_devi_jobs[0].template.lmp"])
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_keys_are_found_by_check(project, case):
     change, path, words = WRONG[case]
@@ -292,19 +324,20 @@ def test_wrong_keys_are_found_by_check(project, case):
 
 
 IDLE = {
-    "a radius alone": (top(use_clusters=True, cluster_cutoff=3.0, cluster_cutoff_hard=2.0), {"cluster_cutoff_hard"}),
+    "hard below soft": (top(use_clusters=True, cluster_cutoff=2.0, cluster_cutoff_hard=1.8), {"cluster_cutoff_hard"}),
+    "half the box": (top(use_clusters=True, cluster_cutoff=3.0), {"cluster_cutoff"}),
     "whole frames": (
         top(use_clusters=True, cluster_cutoff_hard=2.0, cluster_minify=True),
         {"use_clusters", "cluster_cutoff_hard", "cluster_minify"},
     ),
     "what atoms do not have": (
         top(
-            use_clusters=True, cluster_cutoff=3.0, model_devi_f_avg_relative=True,
+            use_clusters=True, cluster_cutoff=2.0, model_devi_f_avg_relative=True,
             model_devi_v_trust_lo=0.1, model_devi_v_trust_hi=0.2,
         ),
         {"model_devi_f_avg_relative", "model_devi_v_trust_lo"},
     ),
-    "all is well": (top(use_clusters=True, cluster_cutoff=3.0, cluster_cutoff_hard=4.0, use_atom_pref=True), set()),
+    "all is well": (top(use_clusters=True, cluster_cutoff=2.0, cluster_cutoff_hard=4.0, use_atom_pref=True), set()),
 }  # fmt: skip
 
 
