@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -17,10 +17,17 @@ class Problem:
     message: str
     hint: str = ""
     level: Literal["error", "warning"] = "error"
+    kind: Literal["syntax", "files"] = "syntax"
+    """Whether it is about what is written in the input file, or about files named there."""
 
     def __str__(self) -> str:
         where = f"{self.file}: {self.path}" if self.path else self.file
         return f"{where}: {self.message}" + (f"\n    -> {self.hint}" if self.hint else "")
+
+
+def about_files(problems: Iterable[Problem]) -> list[Problem]:
+    """Mark problems as being about files that an input file names, not about what is written in it."""
+    return [replace(problem, kind="files") for problem in problems]
 
 
 class ActiveLearnError(Exception):

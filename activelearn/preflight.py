@@ -15,7 +15,7 @@ from activelearn.config.machine import SECTIONS, without_secrets
 from activelearn.data import dataset, structures
 from activelearn.data.labelled import VIRTUAL, LabelledSystem
 from activelearn.dispatch import hpc
-from activelearn.errors import Problem
+from activelearn.errors import Problem, about_files
 from activelearn.project import Project
 
 FRAMES_FOR_NEIGHBOURS = 20
@@ -57,7 +57,7 @@ class Report:
         return tuple(problem for problem in self.problems if problem.level == "warning")
 
 
-def check(project: Project, known: Iterable[Problem] = ()) -> Report:
+def check(project: Project, known: Iterable[Problem] = (), files: bool = True) -> Report:
     """Open everything the project names and compare it; nothing is computed or written.
 
     Parameters
@@ -66,28 +66,33 @@ def check(project: Project, known: Iterable[Problem] = ()) -> Report:
         The decoded files.
     known
         Problems found when they were decoded; they are part of the report.
+    files
+        False: look at the two input files alone, not at the files they name; there is no plan then.
     """
     file = project.param_file
     problems: list[Problem] = list(known)
-    initial, found = _labelled(project, "init_data_sys", project.param.init_data_sys)
-    problems += found
-    heldout, found = _labelled(
-        project, "_activelearn.validation_data_sys", project.param.activelearn.validation_data_sys
-    )
-    problems += found
-    problems += _trained_on(project, initial, heldout)
-    counts, starts, found = _structures(project)
-    problems += found
-    problems += _clusters(project, starts)
+    initial: list[LabelledSystem] = []
+    heldout: list[LabelledSystem] = []
+    counts: dict[int, int] = {}
+    starts: list[ase.Atoms] = []
+    if files:
+        initial, found = _labelled(project, "init_data_sys", project.param.init_data_sys)
+        own = project.param.activelearn.validation_data_sys
+        heldout, more = _labelled(project, "_activelearn.validation_data_sys", own)
+        counts, starts, odd = _structures(project)
+        odd += _clusters(project, starts)
+        problems += about_files([*found, *more, *_trained_on(project, initial, heldout), *odd])
     problems += project.trainer.check(file, project.machine.deepmd_version)
     problems += project.explorer.check(file, [project.trainer.graph_name(n) for n in range(project.trainer.n_models)])
     problems += project.labeler.check(file, starts)
     problems += _machine(project, {problem.path for problem in problems if problem.file == project.machine_file})
+    if not files:
+        return Report(tuple(problem for problem in problems if problem.kind == "syntax"), (), 0, 0, 0)
     cutoff = project.trainer.cutoff()
     if cutoff and not any(problem.level == "error" for problem in problems):
         frames = [*starts, *(atoms for system in initial for atoms in _sample(system, project.param.type_map))]
-        problems += project.trainer.check_data(file, [*initial, *heldout])
-        problems += project.trainer.check_neighbours(file, most_neighbours(frames, cutoff))
+        problems += about_files(project.trainer.check_data(file, [*initial, *heldout]))
+        problems += about_files(project.trainer.check_neighbours(file, most_neighbours(frames, cutoff)))
     return Report(
         problems=tuple(problems),
         plan=tuple(_plan(project, counts)),
@@ -198,7 +203,8 @@ def _machine(project: Project, wrong: set[str]) -> Iterator[Problem]:
             yield Problem(file, f"{name}.{key}", message, "see the documentation of dpdispatcher")
         for place, given in enumerate(section.forward):
             if not (project.workdir.root / given).is_file():
-                yield Problem(file, f"{name}.user_forward_files[{place}]", f"{given} does not exist")
+                missing = Problem(file, f"{name}.user_forward_files[{place}]", f"{given} does not exist")
+                yield from about_files([missing])
 
 
 def _sample(system: LabelledSystem, type_map: list[str]) -> Iterator[ase.Atoms]:

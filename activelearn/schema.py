@@ -61,8 +61,6 @@ def build() -> Schema:
     job = schema["$defs"]["ExplorationJob"]["properties"]
     for old, new in legacy.RENAMED_IN_JOB.items():
         job.setdefault(old, _deprecated(f"Called {new} now."))
-    for dead, why in legacy.DEAD_IN_JOB.items():
-        job.setdefault(dead, _deprecated(f"Ignored: {why}."))
     for place in _objects(schema):
         if place.get("additionalProperties") is False:
             place.setdefault("patternProperties", {"^_": {"description": "A comment."}})

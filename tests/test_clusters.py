@@ -1,7 +1,5 @@
 """Clusters: atoms as candidates, molecules cut out around them, labels and weights of what was cut out."""
 
-import json
-
 import numpy as np
 import pytest
 from ase import Atoms
@@ -348,15 +346,3 @@ def test_keys_without_effect_are_warned_about(project, case):
     answer = problems(project)
     assert answer["errors"] == []
     assert {warning["path"] for warning in answer["warnings"]} == paths
-
-
-@pytest.mark.shared
-def test_the_published_file(project, tmp_path):
-    """dodecane.json of DP-GEN 2: nothing is wrong with it but that its data are elsewhere."""
-    from tests.conftest import SHARED
-
-    name = "dp2.x_lammps_gaussian__dodecane__dodecane.json"
-    given = json.loads((SHARED / "data" / "dpgen" / name).read_text())
-    project.param = given
-    errors = problems(project)["errors"]
-    assert {error["path"] for error in errors} == {"init_data_sys[0]", "sys_configs[0][0]"}

@@ -324,3 +324,19 @@ def test_pw_x_mesh_is_shifted_where_even(tmp_path):
     assert "5 4 1 0 1 0" in deck.splitlines()
     assert "&electrons" in deck.splitlines()
     assert "K_POINTS { gamma }" in labeler.input(Atoms("Cu", cell=[60.0] * 3, pbc=True)).splitlines()
+
+
+def test_one_potcar_file_may_hold_all_elements(tmp_path):
+    from activelearn.label import potcar
+    from tests.test_vasp_standin import potcar as made
+
+    both = made("Al", "Cu")
+    (tmp_path / "POTCAR").write_text(both)
+    parts = potcar.datasets(tmp_path / "POTCAR")
+    assert [potcar.titel(part) for part in parts] == ["Al", "Cu"]
+    assert "".join(parts) == both
+    assert potcar.check("p", ["Al", "Cu"], tmp_path, ["POTCAR"], "POTCAR", {"Al", "Cu"}) == []
+    (problem,) = potcar.check("p", ["Al", "Cu", "Mg"], tmp_path, ["POTCAR"], "POTCAR", {"Al"})
+    assert (problem.kind, "2 elements" in problem.message) == ("files", True)
+    told = potcar.check("p", ["Cu", "Al"], tmp_path, ["POTCAR"], "POTCAR", {"Al"})
+    assert [problem.level for problem in told] == ["warning", "error"]

@@ -72,6 +72,19 @@ def dumped(file):
     return [int(step) for mark, step in pairwise(lines) if mark == "ITEM: TIMESTEP"]
 
 
+def test_recoil(project, ensemble):
+    """The first atom has all of the kinetic energy; then the whole is brought to rest."""
+    folder = one_structure(project, ensemble="nve", temps=[300], nsteps=10, pka_e=12.5, dt=0.0001)
+    _, result = md.explore(project, ensemble)
+    assert result["frames"] == 3
+    log = (folder / "task.000.000000" / "log.lammps").read_text().splitlines()
+    place = next(number for number, line in enumerate(log) if line.split()[:1] == ["Step"])
+    rows = [dict(zip(log[place].split(), line.split(), strict=True)) for line in log[place + 1 : place + 4]]
+    assert float(rows[0]["KinEng"]) == pytest.approx(12.5, rel=1e-5)
+    n_atoms = 8
+    assert float(rows[1]["KinEng"]) == pytest.approx(12.5 * (1 - 1 / n_atoms), rel=0.05)
+
+
 def test_own_times_of_a_job_and_relative_deviations(project, ensemble):
     own = {"dt": 0.0005, "taut": 0.25, "taup": 0.75, "neidelay": 3}
     folder = one_structure(project, ensemble="npt", temps=[300], press=[1.0], nsteps=20, **own)

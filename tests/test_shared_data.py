@@ -111,3 +111,44 @@ def test_published_machine_files_are_answered_in_plain_words(name, tmp_path, pro
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code in (0, 2), result.exception
     json.loads(result.stdout)
+
+
+RUNS_HERE = [name for name in PARAMS if name != "dp-calypso-vasp__param.json"]
+RUNS_HERE += ["dp2.x_lammps_gaussian__dodecane__dodecane.json"] if DPGEN.is_dir() else []
+
+
+def check(param, machine, folder, *more):
+    result = CliRunner().invoke(main, ["check", str(param), str(machine), "-C", str(folder), "--json", *more])
+    answer = json.loads(result.stdout)  # nothing else is printed
+    assert answer["ok"] == (not answer["errors"]) == (result.exit_code == 0)
+    return answer
+
+
+@pytest.mark.parametrize("name", RUNS_HERE)
+def test_published_param_files_are_accepted(name, tmp_path):
+    """As they were published: without their data the two files alone are good, and with them only files are missing."""
+    machine = DPGEN / "machine__DeePMD-kit-2.x__lebesgue_v2_machine.json"
+    alone = check(DPGEN / name, machine, tmp_path, "--no-files")
+    assert alone["errors"] == []
+    assert all(problem["kind"] == "syntax" for problem in alone["warnings"])
+    whole = check(DPGEN / name, machine, tmp_path)
+    assert whole["errors"]
+    assert all(problem["kind"] == "files" for problem in whole["errors"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("dp-calypso-vasp__param.json", ["calypso"]), ("dprc__generator.json", ["amber", "amber/diff"])]
+)
+def test_what_we_do_not_run_is_refused_by_name(name, words, tmp_path):
+    machine = DPGEN / "machine__DeePMD-kit-2.x__lebesgue_v2_machine.json"
+    answer = check(DPGEN / name, machine, tmp_path, "--no-files")
+    assert len(answer["errors"]) == len(words)
+    for word, error in zip(words, answer["errors"], strict=True):
+        assert f"'{word}' of DP-GEN" in error["message"]
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_published_machine_files_are_accepted(name, project):
+    machine = DPGEN / name
+    answer = check(project.root / "param.json", machine, project.root, "--no-files")
+    assert answer["errors"] == []

@@ -167,11 +167,6 @@ CASES = {
     "no structure": (_file("in.lammps", "read_data", "#"), f"{JOB}.template.lmp", "read_data conf.lmp"),
     "word left in the LAMMPS file": (_file("in.lammps", "run", "timestep V_DT\nrun"), f"{JOB}.rev_mat.lmp", "V_DT"),
     "word left in the PLUMED file": (_file("in.plumed", "V_TEMP", "V_KAPPA"), f"{JOB}.rev_mat.plm", "V_KAPPA"),
-    "word with two lists of values": (
-        _job(sys_rev_mat={"0": {"lmp": {"V_TEMP": [1]}}}),
-        f"{JOB}.sys_rev_mat.0",
-        "V_TEMP is given twice",
-    ),
     "word without values": (_job(rev_mat={**WORDS, "lmp": {"V_TEMP": []}}), f"{JOB}.rev_mat.lmp", "at least 1"),
     "deviations elsewhere": (
         _file("in.lammps", "pair_style deepmd", "pair_style deepmd a b out_freq 5 out_file md.out"),
@@ -213,6 +208,7 @@ WARNINGS = {
     "periodic boundaries": (_param(model_devi_nopbc=True), f"{JOB}.template.lmp"),
     "word nowhere": (_job(rev_mat={**WORDS, "lmp": {**WORDS["lmp"], "V_X": [1]}}), f"{JOB}.rev_mat.lmp.V_X"),
     "system that is not explored": (_job(sys_rev_mat={"3": {}}), f"{JOB}.sys_rev_mat.3"),
+    "word with two lists of values": (_job(sys_rev_mat={"0": {"lmp": {"V_TEMP": [1]}}}), f"{JOB}.sys_rev_mat.0"),
     "no template": (
         lambda p: p.param.update(
             model_devi_jobs=[{"sys_idx": [0], "temps": [3], "trj_freq": 5, "nsteps": 5, "ensemble": "nve"}]

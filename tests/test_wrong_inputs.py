@@ -173,6 +173,17 @@ def _short_vasp(**given):
     return _style("vasp", files, **good, **{"fp_params": short, **given})
 
 
+def _hot(change):
+    """The same with an electron temperature for each frame of the initial data."""
+
+    def both(project):
+        change(project)
+        for part in (project.root / "init").rglob("set.*"):
+            np.save(part / "fparam.npy", np.full((len(np.load(part / "energy.npy")), 1), 1000.0))
+
+    return both
+
+
 LABELERS = {
     "cp2k without input": (_style("cp2k"), "user_fp_params", "external_input_path"),
     "cp2k input is a list": (_style("cp2k", user_fp_params=[]), "user_fp_params", "dict"),
@@ -291,7 +302,7 @@ LABELERS = {
     ),
     "vasp kspacing for two directions": (_short_vasp(fp_aniso_kspacing=[0.2, 0.3]), "fp_aniso_kspacing", "3"),
     "vasp bands from nowhere": (
-        _short_vasp(use_ele_temp=1, fp_nbands_esti_data="bands"),
+        _hot(_short_vasp(use_ele_temp=1, fp_nbands_esti_data="bands")),
         "fp_nbands_esti_data",
         "bands",
     ),

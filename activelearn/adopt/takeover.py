@@ -12,7 +12,7 @@ from activelearn.dispatch import batch as batches
 from activelearn.dispatch import inherit
 from activelearn.dispatch.batch import Site
 from activelearn.dispatch.ledger import Ledger
-from activelearn.dispatch.task import Batch, Failure
+from activelearn.dispatch.task import Batch, Failure, Retry, Task, Verdict
 from activelearn.project import Project
 from activelearn.record import Done, Position, Record
 
@@ -48,9 +48,9 @@ def take_over(project: Project, record: Record) -> None:
             break
         record.append(Done(iteration, stage, {**(result or {}), "made_by": finished.DPGEN}, 0.0))
         log.info("-- iteration %d, %s: done by DP-GEN", iteration, stage)
-    record.adopt(position)
     if position.current[1] == "select":
         _set_aside(project.workdir.iteration(position.current[0]).label)
+    record.adopt(position)
 
 
 _BEFORE = {"train": 1, "explore": 3, "select": 5, "label": 7}
@@ -111,14 +111,21 @@ def claim(left: Estate, wanted: Batch, site: Site, record: Record) -> None:
             continue
         verdict = wanted.verify(task, 0)
         if not isinstance(verdict, Failure):
-            ledger.ran({task.name: (batches.digest(task, wanted, site), 0, 0.0)}, ledger.attempt, {})
-            ledger.judged(task.name, {"seconds": 0.0, **verdict, "made_by": finished.DPGEN})
+            _enter(ledger, task, wanted, site, {"seconds": 0.0, **verdict, "made_by": finished.DPGEN})
             kept += 1
-        elif ended:  # an entry with other inputs: its outputs are removed and it runs from the start
+        elif ended:  # not interrupted: there is nothing to go on from
             log.warning("%s %s of DP-GEN is not used: %s", wanted.what, folder, verdict.cause)
-            ledger.ran({task.name: ("DP-GEN", 0, 0.0)}, ledger.attempt, {})
+            if verdict.retry is Retry.NEVER and left.stage != "train":
+                _enter(ledger, task, wanted, site, verdict)
+            else:  # with inputs of its own it is stale: its outputs are removed and it runs again
+                ledger.ran({task.name: (finished.DPGEN, 0, 0.0)}, ledger.attempt, {})
     log.info("%d of %d %s(s) were finished by DP-GEN", kept, len(wanted.tasks), wanted.what)
     record.settle()
+
+
+def _enter(ledger: Ledger, task: Task, wanted: Batch, site: Site, verdict: Verdict) -> None:
+    ledger.ran({task.name: (batches.digest(task, wanted, site), 0, 0.0)}, ledger.attempt, {})
+    ledger.judged(task.name, verdict)
 
 
 def _complete(stage: str, folder: Path) -> bool:

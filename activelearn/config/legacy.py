@@ -34,8 +34,6 @@ DEAD = {
 }
 """Keys of param.json that do nothing any more, and why nobody misses them."""
 
-DEAD_IN_JOB = {"pka_e": "no version of DP-GEN that trains with this form of param.json uses it"}
-
 JOB_DEFAULTS = {"model_devi_taut": "taut", "model_devi_taup": "taup", "model_devi_neidelay": "neidelay"}
 """Keys of param.json that became keys of each exploration job."""
 
@@ -68,9 +66,6 @@ def param(raw: Raw, file: str) -> tuple[Raw, list[Problem]]:
 
 
 def _job(job: Raw, file: str, where: str, problems: list[Problem]) -> Raw:
-    for key in [key for key in DEAD_IN_JOB if key in job]:
-        problems.append(_warning(file, f"{where}.{key}", f"is ignored: {DEAD_IN_JOB[key]}", "delete it"))
-        del job[key]
     _rename(job, RENAMED_IN_JOB, file, f"{where}.", problems)
     systems = job.get("sys_idx")
     if isinstance(systems, list) and any(isinstance(item, str) for item in systems):

@@ -85,6 +85,8 @@ class ExplorationJob(JobSelection):
     """Steps without a new neighbour list after each new one; else model_devi_neidelay."""
     nbeads: PositiveInt | None = None
     """Beads of path-integral MD, each on a process of its own; without: classical MD."""
+    pka_e: Annotated[float, Field(gt=0)] | None = None
+    """Kinetic energy of a recoil, eV: the first atom starts with it in a random direction, all others at rest."""
     template: Template | None = None
     """The user's own input files, in place of temps, press, nsteps and ensemble."""
     rev_mat: Revision = Revision()

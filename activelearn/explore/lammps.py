@@ -186,6 +186,7 @@ class Lammps:
                         pressure=pressure,
                         seed=int(rng(key).integers(1, 10**6)),
                         n_beads=job.nbeads,
+                        recoil=_recoil(job.pka_e, rng(f"{key} recoil")) if job.pka_e else None,
                     )
                     text = lammps_input.render(
                         graphs, self.masses(), self.param.type_map, conditions, settings, self._electron
@@ -368,3 +369,10 @@ def _error(log: str) -> str:
     """Return LAMMPS's error message from the end of its log."""
     lines = [line.strip() for line in log.splitlines() if "ERROR" in line]
     return lines[-1] if lines else ""
+
+
+def _recoil(energy: float, rng: np.random.Generator) -> lammps_input.Recoil:
+    """Return a recoil of some energy (eV) in a direction drawn evenly from the sphere."""
+    x, y, z = rng.normal(size=3)
+    length = float(np.sqrt(x * x + y * y + z * z))
+    return lammps_input.Recoil(energy, (x / length, y / length, z / length))

@@ -17,6 +17,19 @@ _COUPLING = {
     "npt-tri": "tri",
 }
 
+MVV2E = 1.0364269e-4
+"""eV of 1 u at 1 A/ps, squared: LAMMPS's own number for metal units."""
+
+
+@dataclass(frozen=True)
+class Recoil:
+    """A primary knock-on atom."""
+
+    energy: float
+    """eV."""
+    direction: tuple[float, float, float]
+    """Unit vector."""
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -43,6 +56,8 @@ class Conditions:
     """Of the starting velocities."""
     n_beads: int | None
     """Of path-integral MD."""
+    recoil: Recoil | None = None
+    """What sets the atoms in motion instead of the temperature."""
 
 
 def restart_interval(nsteps: int, trj_freq: int) -> int:
@@ -111,7 +126,7 @@ def render(
         *_variables(c),
         "",
         f"log             log.lammps{'.' + bead if bead else ''} append",
-        *(["atom_modify     map yes"] if needs_map(graphs) or c.n_beads else []),
+        *(["atom_modify     map yes"] if needs_map(graphs) or c.n_beads or c.recoil else []),
         "units           metal",
         f"boundary        {'f f f' if settings.model_devi_nopbc else 'p p p'}",
         "atom_style      atomic",
@@ -130,7 +145,7 @@ def render(
         *(['if "${restart} > 0" then "dump_modify 1 append yes"'] if merged else []),
         f"restart         {restart_interval(c.nsteps, c.trj_freq)} dpgen.restart{bead}",
         "",
-        f'if "${{restart}} == 0" then "velocity all create ${{{"TEMP_NBEADS" if c.n_beads else "TEMP"}}} {c.seed}"',
+        *(_recoil(c.recoil) if c.recoil else [_velocities(c)]),
         _path_integral(c) if c.n_beads else _integrator(c),
         *(_still() if settings.model_devi_nopbc else []),
         f"timestep        {c.timestep:f}",
@@ -210,3 +225,19 @@ def _path_integral(c: Conditions) -> str:
 def _still() -> list[str]:
     """Return what keeps an isolated system from drifting."""
     return ["velocity        all zero linear", "fix             fm all momentum 1 linear 1 1 1"]
+
+
+def _velocities(c: Conditions) -> str:
+    temperature = "TEMP_NBEADS" if c.n_beads else "TEMP"
+    return f'if "${{restart}} == 0" then "velocity all create ${{{temperature}}} {c.seed}"'
+
+
+def _recoil(recoil: Recoil) -> list[str]:
+    """Return the lines that set the first atom in motion; the whole does not drift."""
+    components = " ".join(f"$(v_PKA_V*{x:.6f})" for x in recoil.direction)
+    return [
+        "group           first id 1",
+        f"variable        PKA_V           equal sqrt({recoil.energy:f}/(0.5*mass[1]*{MVV2E}))",
+        f'if "${{restart}} == 0" then "velocity first set {components} units box"',
+        "fix             2 all momentum 1 linear 1 1 1",
+    ]

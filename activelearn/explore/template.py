@@ -28,15 +28,15 @@ class TemplateError(ValueError):
 class Words:
     """The words one task replaces, and their values."""
 
-    lammps: Mapping[str, Value]
+    lammps: dict[str, Value]
     """In the LAMMPS file."""
-    plumed: Mapping[str, Value]
+    plumed: dict[str, Value]
     """In the PLUMED file, which those of the LAMMPS file are replaced in as well."""
 
     @property
     def all(self) -> dict[str, Value]:
-        """All words, in DP-GEN's order."""
-        return {**self.lammps, **self.plumed}
+        """All words, in DP-GEN's order; of a word that is given for both files, the value for LAMMPS holds."""
+        return self.lammps | {word: value for word, value in self.plumed.items() if word not in self.lammps}
 
 
 def combinations(job: ExplorationJob, system: int, plumed: bool) -> list[Words]:
@@ -48,12 +48,13 @@ def combinations(job: ExplorationJob, system: int, plumed: bool) -> list[Words]:
         for kind, words in (("lmp", revision.lmp), ("plm", revision.plm if plumed else {})):
             names += [(kind, word) for word in words]
             values += words.values()
-    return [
-        Words(
-            *({w: value for (k, w), value in zip(names, chosen, strict=True) if k == kind} for kind in ("lmp", "plm"))
-        )
-        for chosen in product(*values)
-    ]
+    found = []
+    for chosen in product(*values):
+        given: dict[str, dict[str, Value]] = {"lmp": {}, "plm": {}}
+        for (kind, word), value in zip(names, chosen, strict=True):
+            given[kind].setdefault(word, value)  # of a word that is given twice the first value holds
+        found.append(Words(given["lmp"], given["plm"]))
+    return found
 
 
 def replace(text: str, words: Mapping[str, Value]) -> str:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from activelearn.config.param import ExplorationJob, Param
-from activelearn.errors import Problem
+from activelearn.config.param import ExplorationJob, Param, Template
+from activelearn.errors import Problem, about_files
 from activelearn.explore import lammps_input, template
 from activelearn.explore.lammps_settings import LammpsSettings
 
@@ -60,18 +60,31 @@ def problems(
         try:
             texts[key] = read(root, name)
         except OSError as error:
-            yield Problem(
-                file, path, f"{root / name} cannot be read: {error.strerror}", "paths are relative to the run"
-            )
+            message = f"{root / name} cannot be read: {error.strerror}"
+            yield from about_files([Problem(file, path, message, "paths are relative to the run")])
     yield from _twice(file, where, job, settings.model_devi_plumed)
-    if "lmp" not in texts:
-        return
+    if "lmp" in texts:
+        yield from about_files(_texts(file, where, job, job.template, param, settings, graphs, electron, texts))
+
+
+def _texts(
+    file: str,
+    where: str,
+    job: ExplorationJob,
+    templates: Template,
+    param: Param,
+    settings: LammpsSettings,
+    graphs: Sequence[str],
+    electron: str | None,
+    texts: dict[str, str],
+) -> Iterator[Problem]:
+    """Yield what is wrong with the contents of templates."""
     yield from _unused(file, where, job, texts, settings.model_devi_plumed)
     path = f"{where}.template.lmp"
     for message, hint in _lammps(texts["lmp"], job, settings, graphs, electron):
-        yield Problem(file, path, f"{job.template.lmp} {message}", hint)
+        yield Problem(file, path, f"{templates.lmp} {message}", hint)
     if settings.model_devi_nopbc and not re.search(r"^\s*boundary\s+[fsm]", texts["lmp"], flags=re.MULTILINE):
-        message = f"{job.template.lmp} has periodic boundaries, but model_devi_nopbc is true"
+        message = f"{templates.lmp} has periodic boundaries, but model_devi_nopbc is true"
         yield Problem(file, path, message, "write: boundary f f f", "warning")
     left: dict[tuple[str, str], str] = {}
     for system in job.sys_idx:
@@ -80,13 +93,13 @@ def problems(
             left |= {("lmp", word): str(system) for word in _left(texts["lmp"], words, job, param, settings, electron)}
         except template.TemplateError as error:
             hint = "DP-GEN needs it as well: it is filled in for each task"
-            yield Problem(file, path, f"{job.template.lmp} {error}", hint)
+            yield Problem(file, path, f"{templates.lmp} {error}", hint)
             break
         if "plm" in texts:
             found = template.placeholders(template.plumed(texts["plm"], words))
             left |= {("plm", word): str(system) for word in found}
     for (key, word), number in left.items():
-        message = f"{getattr(job.template, key)} keeps the word {word} (system {number})"
+        message = f"{getattr(templates, key)} keeps the word {word} (system {number})"
         hint = f'give "{word}" in rev_mat.{key} or sys_rev_mat."{number}".{key}'
         yield Problem(file, f"{where}.rev_mat.{key}", message, hint)
 
@@ -103,20 +116,21 @@ def _left(
 
 
 def _twice(file: str, where: str, job: ExplorationJob, plumed: bool) -> Iterator[Problem]:
-    """Yield words that are to be replaced by two values at once."""
+    """Yield words that are given twice: the first value holds everywhere, others only repeat the task."""
     for system, revision in (("", None), *job.sys_rev_mat.items()):
-        words = [*job.rev_mat.lmp, *(job.rev_mat.plm if plumed else ())]
+        given = [*job.rev_mat.lmp.items(), *(job.rev_mat.plm.items() if plumed else ())]
         path = f"{where}.rev_mat"
         if revision is not None:
-            words += [*revision.lmp, *(revision.plm if plumed else ())]
+            given += [*revision.lmp.items(), *(revision.plm.items() if plumed else ())]
             path = f"{where}.sys_rev_mat.{system}"
             if not system.isdigit() or int(system) not in job.sys_idx:
                 hint = f"keys are the indices in sys_idx, {job.sys_idx}"
                 yield Problem(file, path, "has no effect: this job does not explore such a system", hint, "warning")
-        for word in sorted({word for word in words if words.count(word) > 1}):
-            yield Problem(
-                file, path, f"{word} is given twice", "keep it in one place (the LAMMPS ones hold for PLUMED)"
-            )
+        for word in sorted({word for word, _ in given}):
+            values = [value for name, value in given if name == word]
+            if len(values) > 1 and not all(value == values[0] and len(value) == 1 for value in values):
+                message = f"{word} is given {len(values)} times: the first values hold, for LAMMPS and for PLUMED"
+                yield Problem(file, path, message, "keep it in one place, or the same task runs again", "warning")
 
 
 def _unused(file: str, where: str, job: ExplorationJob, texts: dict[str, str], plumed: bool) -> Iterator[Problem]:

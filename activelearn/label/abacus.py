@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
 from activelearn.dispatch.task import Batch, Task, Verdict
-from activelearn.errors import Problem
+from activelearn.errors import Problem, about_files
 from activelearn.files import write_if_different
 from activelearn.label import abacus_input, upf, values
 from activelearn.label.abacus_input import PPORB
@@ -78,7 +78,8 @@ class Abacus:
         incar = settings.fp_incar
         if settings.user_fp_params is None and incar is not None and not self._path(incar).is_file():
             message = f"{self._path(incar)} does not exist"
-            return [Problem(file, "fp_incar", message, "write INPUT there"), *self._pseudos(file, structures)]
+            missing = Problem(file, "fp_incar", message, "write INPUT there")
+            return [*about_files([missing]), *self._pseudos(file, structures)]
         given = self._given()
         problems += abacus_input.problems(file, self.key, given)
         problems += self._pseudos(file, structures)
@@ -93,11 +94,13 @@ class Abacus:
             if name is None:
                 problems.append(Problem(file, "fp_dpks_descriptor", "is required but missing: INPUT asks for DeePKS"))
             elif not (self.folder / name).is_file():
-                problems.append(Problem(file, "fp_dpks_descriptor", f"{self.folder / name} does not exist"))
+                missing = Problem(file, "fp_dpks_descriptor", f"{self.folder / name} does not exist")
+                problems += about_files([missing])
         model = given.get("deepks_model")
         if model is not None and not (self.folder / PurePath(str(model)).name).is_file():
             message = f"{self.folder / PurePath(str(model)).name} does not exist"
-            problems.append(Problem(file, f"{self.key}.deepks_model", message, "put the model into fp_pp_path"))
+            missing = Problem(file, f"{self.key}.deepks_model", message, "put the model into fp_pp_path")
+            problems += about_files([missing])
         return [*problems, *self._mesh_problems(file, given)]
 
     def _mesh_problems(self, file: str, given: Mapping[str, Any]) -> Iterator[Problem]:
@@ -111,17 +114,18 @@ class Abacus:
             else:
                 yield Problem(file, "k_points", "nothing says which k points to use: Gamma alone", hint, "warning")
         elif not self._path(settings.fp_kpt_file).is_file():
-            yield Problem(file, "fp_kpt_file", f"{self._path(settings.fp_kpt_file)} does not exist")
+            missing = Problem(file, "fp_kpt_file", f"{self._path(settings.fp_kpt_file)} does not exist")
+            yield from about_files([missing])
 
     def _listed(self, file: str, key: str, names: Sequence[str]) -> list[Problem]:
         if len(names) != len(self.type_map):
             message = f"{len(names)} files for {len(self.type_map)} elements of type_map"
             return [Problem(file, key, message, "list one file per element, in the order of type_map")]
-        return [
+        return about_files(
             Problem(file, f"{key}[{n}]", f"{self.folder / name} does not exist", f"put the file of {element} there")
             for n, (name, element) in enumerate(zip(names, self.type_map, strict=True))
             if not (self.folder / name).is_file()
-        ]
+        )
 
     def _pseudos(self, file: str, structures: Sequence[ase.Atoms]) -> list[Problem]:
         problems = self._listed(file, "fp_pp_files", self.settings.fp_pp_files)
@@ -133,7 +137,7 @@ class Abacus:
             if found not in (None, element):
                 message = f"{self.folder / name} is for {found}, but element {n} of type_map is {element}"
                 problems.append(Problem(file, f"fp_pp_files[{n}]", message, "list the files in the order of type_map"))
-        return problems
+        return about_files(problems)
 
     def _kpt(self, given: Mapping[str, Any]) -> str | None:
         """Return the text of KPT, None where ABACUS takes the mesh from kspacing."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
 from activelearn.dispatch.task import Batch, Task, Verdict
-from activelearn.errors import Problem
+from activelearn.errors import Problem, about_files
 from activelearn.files import write_if_different
 from activelearn.label import cp2k_input, values
 from activelearn.label.cp2k_input import COORD, INPUT
@@ -67,16 +67,16 @@ class Cp2k:
 
     def check(self, file: str, structures: Sequence[ase.Atoms]) -> list[Problem]:
         """Return what is wrong with the sections or the template."""
-        problems = [
+        problems = about_files(
             Problem(file, f"fp_pp_files[{n}]", f"{path} does not exist", "check fp_pp_path")
             for n, path in enumerate(self.files)
             if not path.is_file()
-        ]
+        )
         if self.ignored:
             message = "is not used: user_fp_params goes first"
             problems.append(Problem(file, "external_input_path", message, "remove one of them", "warning"))
         if self.template is not None:
-            return [*problems, *self._template_problems(file, self.template)]
+            return [*problems, *about_files(self._template_problems(file, self.template))]
         if not self.given:
             message = "is required but missing: CP2K's input"
             return [*problems, Problem(file, self.key, message, "or give external_input_path, an input file")]

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from activelearn.errors import Problem
+from activelearn.errors import Problem, about_files
 from activelearn.label import upf
 
+END = "End of Dataset"
+"""Last line of the dataset of one element in a POTCAR."""
 
-def titel(potcar: Path) -> str | None:
-    """Return the element a VASP POTCAR says it is for, from its TITEL line."""
-    with potcar.open(errors="replace") as stream:
-        for line in stream:
-            match = re.search(r"TITEL\s*=\s*\S+\s+([A-Z][a-z]?)", line)
-            if match:
-                return match.group(1)
-    return None
+
+def titel(dataset: str) -> str | None:
+    """Return the element a dataset of a VASP POTCAR says it is for, from its TITEL line."""
+    match = re.search(r"TITEL\s*=\s*\S+\s+([A-Z][a-z]?)", dataset)
+    return match.group(1) if match else None
+
+
+def datasets(potcar: Path) -> list[str]:
+    """Return the datasets of a POTCAR, one per element: a file may hold several, one behind the other.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    text = potcar.read_text(errors="replace").rstrip() + "\n"
+    *whole, rest = re.split(rf"(?<={END})[^\n]*\n", text)
+    return [f"{part}\n" for part in whole] + ([rest] if rest.strip() else [])
 
 
 def check(
@@ -40,24 +52,43 @@ def check(
     elements
         Elements that really occur.
     """
-    if len(names) != len(type_map):
-        message = f"{len(names)} files for {len(type_map)} elements of type_map"
-        return [Problem(file, "fp_pp_files", message, "list one file per element, in the order of type_map")]
-    problems = []
-    read = titel if kind == "POTCAR" else upf.element
-    for place, (name, element) in enumerate(zip(names, type_map, strict=True)):
+    hint = "list one file per element, in the order of type_map"
+    if len(names) > len(type_map) or (kind != "POTCAR" and len(names) < len(type_map)):
+        return [Problem(file, "fp_pp_files", f"{len(names)} files for {len(type_map)} elements of type_map", hint)]
+    problems: list[Problem] = []
+    found: list[tuple[int, str | None]] = []
+    for place, name in enumerate(names):
         path = folder / name
-        where = f"fp_pp_files[{place}]"
         if not path.is_file():
-            problems.append(Problem(file, where, f"{path} does not exist", f"put the {kind} of {element} there"))
-            continue
-        found = read(path)
-        if found is None:
-            problems.append(Problem(file, where, f"{path} does not say which element it is for (not a {kind}?)"))
-        elif found != element and element in elements:
-            message = f"{path} is for {found}, but element {place} of type_map is {element}"
-            problems.append(Problem(file, where, message, f"list the files in the order {list(type_map)}"))
-        elif found != element:
-            message = f"{path} is for {found}, but element {place} of type_map is {element} (which no structure has)"
-            problems.append(Problem(file, where, message, level="warning"))
-    return problems
+            message = f"{path} does not exist"
+            problems.append(
+                Problem(file, f"fp_pp_files[{place}]", message, f"put the {kind} of {type_map[place]} there")
+            )
+            found.append((place, type_map[place]))
+        elif kind == "POTCAR":
+            found += [(place, titel(text)) for text in datasets(path)]
+        else:
+            found.append((place, upf.element(path)))
+    if len(found) == len(type_map):
+        problems += _compared(
+            file, type_map, [(place, folder / names[place], element) for place, element in found], kind, elements
+        )
+    elif not problems:
+        message = f"the files are for {len(found)} elements, type_map has {len(type_map)}"
+        problems.append(Problem(file, "fp_pp_files", message, hint))
+    return about_files(problems)
+
+
+def _compared(
+    file: str, type_map: Sequence[str], found: Iterable[tuple[int, Path, str | None]], kind: str, elements: set[str]
+) -> Iterator[Problem]:
+    """Yield files that are for another element than the one they stand for in type_map."""
+    for number, (place, path, element) in enumerate(found):
+        wanted, where = type_map[number], f"fp_pp_files[{place}]"
+        message = f"{path} is for {element}, but element {number} of type_map is {wanted}"
+        if element is None:
+            yield Problem(file, where, f"{path} does not say which element it is for (not a {kind}?)")
+        elif element != wanted and wanted in elements:
+            yield Problem(file, where, message, f"list the files in the order {list(type_map)}")
+        elif element != wanted:
+            yield Problem(file, where, f"{message} (which no structure has)", level="warning")

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveFloat
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
 from activelearn.dispatch.task import Batch, Task, Verdict
-from activelearn.errors import Problem
+from activelearn.errors import Problem, about_files
 from activelearn.files import relative_link, write_if_different
 from activelearn.label import cvasp, ele_temp, incar, params, potcar, values
 from activelearn.label.params import ShortVasp
@@ -64,18 +64,20 @@ class Vasp:
         elements = {name for atoms in structures for name in atoms.get_chemical_symbols()}
         problems = potcar.check(file, self.type_map, self.potcars, self.settings.fp_pp_files, "POTCAR", elements)
         if self.incar is not None and not self.incar.is_file():
-            return [*problems, Problem(file, "fp_incar", f"{self.incar} does not exist", "write the INCAR there")]
+            missing = Problem(file, "fp_incar", f"{self.incar} does not exist", "write the INCAR there")
+            return [*problems, *about_files([missing])]
         text = self._incar()
         if not text:
             message = "is required but missing: the INCAR"
             return [*problems, Problem(file, self.key, message, "give an INCAR file (or its tags as user_fp_params)")]
         aniso = self.settings.fp_aniso_kspacing is not None
-        problems += incar.check(file, self.key, text, self.type_map, needs_spacing=not aniso)
+        found = incar.check(file, self.key, text, self.type_map, needs_spacing=not aniso)
+        problems += about_files(found) if self.incar is not None else found
         if self.hot and self.settings.fp_nbands_esti_data is not None:
             try:
                 self._bands()
             except (OSError, ValueError, IndexError) as error:
-                problems.append(Problem(file, "fp_nbands_esti_data", f"cannot be used: {error}"))
+                problems += about_files([Problem(file, "fp_nbands_esti_data", f"cannot be used: {error}")])
         return problems
 
     def _incar(self) -> str:
@@ -150,8 +152,8 @@ class Vasp:
         )
 
     def _potcar(self, element: str) -> str:
-        text = (self.potcars / self.settings.fp_pp_files[self.type_map.index(element)]).read_text(errors="replace")
-        return text if text.endswith("\n") else text + "\n"
+        parts = [part for name in self.settings.fp_pp_files for part in potcar.datasets(self.potcars / name)]
+        return parts[self.type_map.index(element)]
 
     def _verify(self, folder: Path, counts: dict[str, int], code: int | None) -> Verdict:
         return values.verdict(self.read, folder, counts, code, LOG)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from activelearn.data.labelled import LabelledSystem
-from activelearn.errors import Problem
+from activelearn.errors import Problem, about_files
 from activelearn.train import backends, sections, start
 from activelearn.train.settings import DeepMDSettings
 
@@ -127,7 +127,7 @@ def _backend(settings: DeepMDSettings, explorer: str, version: str, file: str) -
 def _files(settings: DeepMDSettings, root: Path, file: str) -> Iterator[Problem]:
     table = settings.srtab_file_path
     if table is not None and not (root / os.path.expanduser(table)).is_file():  # noqa: PTH111
-        yield Problem(file, "srtab_file_path", f"{table} does not exist", "check the path")
+        yield from about_files([Problem(file, "srtab_file_path", f"{table} does not exist", "check the path")])
 
 
 def _family(settings: DeepMDSettings, explorer: str, file: str) -> Iterator[Problem]:

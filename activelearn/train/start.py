@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from activelearn.errors import EngineError, Problem
+from activelearn.errors import EngineError, Problem, about_files
 from activelearn.files import link, relative_link
 from activelearn.train.settings import DeepMDSettings
 from activelearn.train.values import TrainingJob
@@ -95,20 +95,24 @@ def problems(settings: DeepMDSettings, root: Path, file: str) -> list[Problem]:
         return found  # it has been trained: they may be gone
     path = "training_iter0_model_path"
     if checkpoints:
-        folders = iteration_0(settings, root)
-        if len(folders) != settings.numb_models:
-            message = f"{len(folders)} folders found for {settings.numb_models} models"
-            found.append(Problem(file, path, message, "name one folder with a checkpoint per model"))
-        for folder in folders:
-            if not settings.backend.find(folder):
-                names = ", ".join(settings.backend.checkpoint)
-                found.append(Problem(file, path, f"{folder} has no checkpoint ({names})", "check train_backend"))
+        found += about_files(_checkpoint_problems(settings, root, file, path))
     elif settings.training_iter0_model_path is not None:
         hint = "write training_init_model: true as well, or remove it"
         found.append(Problem(file, path, "has no effect without training_init_model", hint, "warning"))
     for key in asked:
         found += _frozen_problems(key, getattr(settings, key), settings, root, file)
     return found
+
+
+def _checkpoint_problems(settings: DeepMDSettings, root: Path, file: str, path: str) -> Iterator[Problem]:
+    folders = iteration_0(settings, root)
+    if len(folders) != settings.numb_models:
+        message = f"{len(folders)} folders found for {settings.numb_models} models"
+        yield Problem(file, path, message, "name one folder with a checkpoint per model")
+    for folder in folders:
+        if not settings.backend.find(folder):
+            names = ", ".join(settings.backend.checkpoint)
+            yield Problem(file, path, f"{folder} has no checkpoint ({names})", "check train_backend")
 
 
 def _frozen_problems(key: str, files: list[str], settings: DeepMDSettings, root: Path, file: str) -> list[Problem]:
@@ -120,5 +124,5 @@ def _frozen_problems(key: str, files: list[str], settings: DeepMDSettings, root:
         found.append(Problem(file, key, "the files must have one suffix in common, such as .pb or .pth"))
     for place, name in enumerate(files):
         if not (root / os.path.expanduser(name)).exists():  # noqa: PTH111
-            found.append(Problem(file, f"{key}[{place}]", f"{name} does not exist", "check the path"))
+            found += about_files([Problem(file, f"{key}[{place}]", f"{name} does not exist", "check the path")])
     return found

@@ -1,14 +1,17 @@
 """Runs that DP-GEN began, stopped at any stage, and that `al run` goes on with; and the way back."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from activelearn.data import dataset
+from activelearn.workdir import STAGES
 from tests import counting, driver
 from tests.conftest import SHARED
 from tests.parity import runs
@@ -58,9 +61,30 @@ def test_goes_on_from_any_stage(snapshots, stage, when, tmp_path):
         np.testing.assert_array_equal(labels(root), labels(snapshots / "0.8"))
 
 
+def test_a_label_that_did_not_converge_is_not_made_again(snapshots, tmp_path):
+    root = tmp_path / "run"
+    shutil.copytree(snapshots / "0.7", root, symlinks=True)
+    task = root / "iter.000000" / "02.fp" / "task.000.000001"
+    fail = {"VASP_STANDIN_FAIL": task.name, "VASP_STANDIN_FAIL_HOW": "unconverged"}
+    subprocess.run(
+        [sys.executable, runs.STANDIN], cwd=task, env={**os.environ, **fail}, check=False, capture_output=True
+    )
+    param = json.loads((root / "param.json").read_text())
+    (root / "param.json").write_text(json.dumps({**param, "ratio_failed": 0.5}))
+    log = snapshots.parent / "run" / "calls.log"
+    before = len(counting.calls(log))
+    driver.kill_when(root, lambda: len(runs.lines(root)) >= 9 and (0, "label") in driver.recorded(root))
+    assert not [call for call in counting.calls(log)[before:] if call["section"] == "fp"]
+    assert len(labels(root)) == 3
+    status = subprocess.run(
+        [*driver.COMMAND[:3], "status"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    assert "task.000.000001 failed: not converged" in status
+
+
 @pytest.mark.parametrize(("context", "with_jobs"), [("LocalContext", False), ("LazyLocalContext", True)])
 def test_killed_in_each_stage_and_back(dpgen, context, with_jobs, tmp_path):
-    """DP-GEN is killed while it trains, explores and labels; each time `al run` goes on; DP-GEN ends the run."""
+    """DP-GEN is killed while it trains, explores and labels; `al run` goes on each time; DP-GEN ends the run."""
     project = runs.project(tmp_path / "run", context)
     root, jobs = project.root, project.param["model_devi_jobs"]
     log = root / "calls.log"
@@ -83,12 +107,21 @@ def test_killed_in_each_stage_and_back(dpgen, context, with_jobs, tmp_path):
         runs.kill_when(root, running(section, iteration), with_jobs, VASP_SLEEP="2")
         if with_jobs:
             counting.end_killed(log)
-        driver.run(root)
-        assert runs.lines(root)[-1] == f"{iteration + 1} 2"
+        if section != "fp":
+            driver.run(root)
+            assert runs.lines(root)[-1] == f"{iteration + 1} 2"
+    trainer = root / "bin" / "train"
+    trainer.rename(root / "bin" / "away")  # the run stops behind the labels
+    stopped = subprocess.run(driver.COMMAND, cwd=root, capture_output=True, text=True, check=False)
+    assert "command not found" in stopped.stderr
+    assert runs.lines(root)[-1] == "2 8"
+    (root / "bin" / "away").rename(trainer)
     jobs.append(dict(jobs[0]))
     project.save()
     runs.run(root)
     assert runs.lines(root)[-1] == "4 2"
+    driver.run(root)  # and back again: there is nothing left to do
+    assert driver.recorded(root)[-5:] == [*((3, stage) for stage in STAGES), (4, "train")]
 
     found = counting.calls(log)
     assert counting.overlapping(found) == []
