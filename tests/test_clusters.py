@@ -335,6 +335,10 @@ IDLE = {
         ),
         {"model_devi_f_avg_relative", "model_devi_v_trust_lo"},
     ),
+    "a loss PyTorch cannot do": (
+        lambda param: param["default_training_param"]["loss"].update(start_pref_pf=10, limit_pref_pf=1),
+        {"default_training_param.loss.start_pref_pf"},
+    ),
     "all is well": (top(use_clusters=True, cluster_cutoff=2.0, cluster_cutoff_hard=4.0, use_atom_pref=True), set()),
 }  # fmt: skip
 
