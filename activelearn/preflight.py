@@ -80,6 +80,7 @@ def check(project: Project, known: Iterable[Problem] = (), files: bool = True) -
         own = project.param.activelearn.validation_data_sys
         heldout, more = _labelled(project, "_activelearn.validation_data_sys", own)
         counts, starts, odd = _structures(project)
+        odd += _clusters(project, starts)
         problems += about_files([*found, *more, *_trained_on(project, initial, heldout), *odd])
     problems += project.trainer.check(file, project.machine.deepmd_version)
     problems += project.explorer.check(file, [project.trainer.graph_name(n) for n in range(project.trainer.n_models)])
@@ -180,6 +181,15 @@ def _structures(project: Project) -> tuple[dict[int, int], list[ase.Atoms], list
                 message = f"{paths[0]} {complaint}{more}"
                 problems.append(Problem(file, where, message, "check sys_format and type_map"))
     return counts, starts, problems
+
+
+def _clusters(project: Project, starts: list[ase.Atoms]) -> Iterator[Problem]:
+    """Compare the radius of clusters with the boxes they are cut out of."""
+    heights = [1 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0) for atoms in starts if atoms.pbc.all()]
+    smallest = min((float(each.min()) for each in heights), default=np.inf)
+    if project.param.cluster_cutoff is not None and project.param.cluster_cutoff > smallest / 2:
+        message = f"reaches beyond half of the smallest box, {smallest:.2f} A: of an atom and its image one is taken"
+        yield Problem(project.param_file, "cluster_cutoff", message, "start from larger boxes", "warning")
 
 
 def _machine(project: Project, wrong: set[str]) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from activelearn import plugins
 from activelearn.config import decode, dpgen, legacy, legacy_machine
 from activelearn.config import machine as machine_file
 from activelearn.config.base import keys
+from activelearn.config.clusters import Clusters
 from activelearn.config.machine import MachineFile
 from activelearn.config.param import Param
 from activelearn.dispatch.ledger import Digests
@@ -123,7 +124,7 @@ def load(param_path: Path, machine_path: Path, root: Path) -> tuple[Project, lis
                 [job.model_dump() for job in param.model_devi_jobs],
             ],
             "select": param.model_dump(exclude={"model_devi_jobs", "init_data_sys", "init_data_prefix"}),
-            "label": label.model_dump(),
+            "label": [label.model_dump(), {key: getattr(param, key) for key in keys(Clusters)}],
         },
     )
     return project, problems

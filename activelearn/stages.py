@@ -19,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelearn.config.param import Param
-from activelearn.config.selection import LEVELS, box_limits
-from activelearn.data import dataset, structures
+from activelearn.config.selection import LEVELS, OFF, box_limits
+from activelearn.data import clusters, dataset, structures
 from activelearn.data.deviation import Deviation
 from activelearn.data.frames import FrameRef
 from activelearn.dispatch.task import Batch, Failure, Outcome
 from activelearn.errors import EngineError
 from activelearn.explore.values import Exploration, Run, Start
 from activelearn.files import move_aside, relative_link, write_atomic, write_if_different
-from activelearn.label.values import Picked, conditioned
+from activelearn.label.values import Picked, conditioned, weighted
 from activelearn.project import Project
 from activelearn.select import box, health, pick, trust
 from activelearn.select.frames import Frames, gather
@@ -205,6 +205,8 @@ def select(project: Project, iteration: int) -> Steps:
     for system in sorted(job.sys_idx):
         frames = gather((_trajectory(project, run) for run in runs if run.system == system), param.model_devi_skip)
         f_lo, f_hi, v_lo, v_hi = (param.trust(name, job, system) for name in LEVELS)
+        if param.by_atom:
+            v_lo = v_hi = OFF
         kinds, levels, adapted = _classify(param, frames, Levels(f_lo, f_hi, v_lo, v_hi))
         rng = project.rng(iteration, "select", str(system))
         result = pick.pick(system, frames, kinds, quota, rng, _check(project), backfill=healthy)
@@ -212,13 +214,14 @@ def select(project: Project, iteration: int) -> Steps:
         for line in summary(result, adapted):
             log.info(line)
         for frame, complaint in (*result.rejected, *result.left_out.items()):
-            log.info("system %03d rejected %s step %d: %s", system, frame.task, frame.step, complaint)
+            log.info("system %03d rejected %s: %s", system, frame, complaint)
         picked += [
             {
                 "label": f"task.{system:03d}.{number:06d}",
                 "system": system,
                 "task": frame.task,
                 "step": frame.step,
+                **({} if frame.atom is None else {"atom": frame.atom}),
                 "max_devi_f": float(frames.force[row]),
             }
             for number, row, frame in result.picked
@@ -275,16 +278,18 @@ def _check(project: Project) -> pick.Check | None:
         return found or box.bad_box(atoms, limits) or (box.bad_cluster(atoms, vacuum) if vacuum else None)
 
     def check(frames: Iterable[FrameRef]) -> dict[FrameRef, str | None]:
-        return {frame: complaint(atoms) for frame, atoms in _read_frames(project, frames).items()}
+        refs = list(frames)
+        found = {frame: complaint(atoms) for frame, atoms in _read_frames(project, refs).items()}
+        return {ref: found[ref.frame] for ref in refs if ref.frame in found}
 
     return check
 
 
 def _read_frames(project: Project, frames: Iterable[FrameRef]) -> dict[FrameRef, Any]:
-    """Read frames, opening each trajectory once; those that are not there are left out."""
-    steps: dict[str, list[int]] = {}
+    """Read whole frames, opening each trajectory once; those that are not there are left out."""
+    steps: dict[str, set[int]] = {}
     for frame in frames:
-        steps.setdefault(frame.task, []).append(frame.step)
+        steps.setdefault(frame.task, set()).add(frame.step)
     return {
         FrameRef(task, step): atoms
         for task, wanted in steps.items()
@@ -299,18 +304,17 @@ def label(project: Project, iteration: int) -> Steps:
     if not picked:
         log.info("no frame to label")
         return {"labelled": 0, "failed": 0, "failures": {}, "systems": {}}
-    refs = {item["label"]: FrameRef(item["task"], item["step"]) for item in picked}
+    refs = {item["label"]: FrameRef(item["task"], item["step"], item.get("atom")) for item in picked}
     atoms = _read_frames(project, refs.values())
-    atoms |= {
-        ref: structures.to_atoms(structures.read(file, "vasp/poscar", list(param.type_map)))
-        for name, ref in refs.items()
-        if ref not in atoms and (file := place.label / name / "POSCAR").exists()  # DP-GEN deletes trajectories earlier
-    }
+    if param.by_atom:
+        atoms = clusters.around(refs.values(), atoms, param)
+    else:
+        atoms |= _made_by_dpgen(project, {place.label / name: ref for name, ref in refs.items() if ref not in atoms})
     missing = [ref for ref in refs.values() if ref not in atoms]
     if missing:
         raise EngineError(
             f"{len(missing)} picked frame(s) are not in the trajectories,"
-            f" first {missing[0].task} step {missing[0].step}\n"
+            f" first {missing[0]}\n"
             f"    -> were files below {place.explore} deleted?"
         )
     held = {run["task"]: run["conditions"] for run in json.loads(place.runs.read_text())} if place.runs.exists() else {}
@@ -322,10 +326,7 @@ def label(project: Project, iteration: int) -> Steps:
     for system in sorted({frame.system for frame in frames}):
         good = [frame for frame in frames if frame.system == system and frame.task in outcome.done]
         if good:
-            labels = (
-                conditioned(project.labeler.read(place.label / frame.task), frame.conditions, param.use_ele_temp)
-                for frame in good
-            )
+            labels = (_label(project, place.label / frame.task, frame) for frame in good)
             dataset.write(labels, place.labelled(system), list(param.type_map))
             systems[f"{system:03d}"] = len(good)
         else:
@@ -347,6 +348,21 @@ def label(project: Project, iteration: int) -> Steps:
         "failed": len(outcome.failed),
         "failures": {name: failure.cause for name, failure in outcome.failed.items()},
         "systems": systems,
+    }
+
+
+def _label(project: Project, folder: Path, frame: Picked) -> Any:
+    """Read one label, with what models are to know of its frame."""
+    system = conditioned(project.labeler.read(folder), frame.conditions, project.param.use_ele_temp)
+    return weighted(system, frame.atoms) if project.param.use_atom_pref else system
+
+
+def _made_by_dpgen(project: Project, labels: Mapping[Path, FrameRef]) -> dict[FrameRef, Any]:
+    """Read frames from the labels DP-GEN made of them: it deletes trajectories before it records the stage."""
+    return {
+        ref: structures.to_atoms(structures.read(file, "vasp/poscar", list(project.param.type_map)))
+        for folder, ref in labels.items()
+        if (file := folder / "POSCAR").exists()
     }
 
 

@@ -8,8 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from activelearn import project as projects
 from activelearn import stages
-from activelearn.data import deviation, forces
+from activelearn.data import dataset, deviation, forces
+from activelearn.dispatch import batch
+from activelearn.dispatch.batch import Site
 from activelearn.errors import EngineError
 from tests import md
 
@@ -107,6 +110,31 @@ def test_own_times_of_a_job_and_relative_deviations(project, ensemble):
         loaded.explorer.deviation(task)
     shutil.copy(task / "model_devi.out", task / "model_devi_avgf.out")  # DP-GEN's, of a finished iteration
     np.testing.assert_array_equal(loaded.explorer.deviation(task).force, plain.force)
+
+
+def test_clusters_of_atoms_whose_deviation_lammps_writes(project, ensemble):
+    """The columns are the atoms in the order of their numbers; copper clusters are cut out of the box they span."""
+    folder = one_structure(project, ensemble="nvt", temps=[300], nsteps=20) / "task.000.000000"
+    project.param.update(use_clusters=True, cluster_cutoff=3.0, use_atom_pref=True, _activelearn={"health": False})
+    loaded, _ = md.explore(project, ensemble)
+    found = loaded.explorer.deviation(folder)
+    assert found.atomic.shape == (5, 8)
+    np.testing.assert_allclose(found.atomic.max(axis=1), found.force, rtol=1e-5)
+    median = float(np.median(found.atomic))
+    project.param.update(model_devi_f_trust_lo=median, model_devi_f_trust_hi=100 * median)
+    project.save()
+    loaded = projects.load(project.root / "param.json", project.root / "machine.json", project.root)[0]
+    with pytest.raises(StopIteration) as end:
+        next(stages.select(loaded, 0))
+    assert (end.value.value["candidate"], end.value.value["picked"]) == (20, 4)
+    site = Site(project.root, loaded.machine.sections["label"], None, loaded.digests)
+    steps = stages.label(loaded, 0)
+    with pytest.raises(StopIteration) as end:
+        steps.send(batch.run(next(steps), site))
+    assert end.value.value["labelled"] == 4
+    for system in dataset.find(folder.parents[1] / "02.fp" / "data.000"):
+        assert not system.periodic
+        assert set(system.array("atom_pref").sum(axis=1)) == {1.0}
 
 
 def test_template_tasks(project, ensemble):

@@ -144,7 +144,6 @@ WRONG = {
     ),
     "virial level of a system missing": (top(model_devi_v_trust_hi={}), "model_devi_v_trust_hi", '"0"'),
     "task_min is a word": (job(task_min="few"), "model_devi_jobs[0].task_min", "few"),
-    "clusters": (top(cluster_cutoff=3.5), "cluster_cutoff", "not support it yet"),
 }  # fmt: skip
 
 

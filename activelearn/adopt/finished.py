@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 Result = dict[str, Any]
 
 
+_CLUSTER = re.compile(r"(\d+)\.lammpstrj\.cluster\.(\d+)\.POSCAR")
+"""What DP-GEN calls a cluster: the step and the atom."""
 DPGEN = "DP-GEN"
 """Who made a stage or a task, in the record and the ledger."""
 
@@ -152,6 +154,7 @@ def _select(project: Project, _record: Record, _position: Position, iteration: i
                 "system": system,
                 "task": ref.task,
                 "step": ref.step,
+                **({} if ref.atom is None else {"atom": ref.atom}),
                 "max_devi_f": _deviation(project, ref),
             }
             for name, ref in refs.items()
@@ -169,17 +172,18 @@ def _select(project: Project, _record: Record, _position: Position, iteration: i
     return {**totals, "systems": systems}
 
 
-def _audit(file: Path) -> list[tuple[str, int]]:
-    """Read an audit file: (task, step) of each frame, in shuffled order."""
+def _audit(file: Path) -> list[tuple[str, int, int | None]]:
+    """Read an audit file: (task, step, atom) of each frame or atom, in shuffled order."""
     try:
         lines = file.read_text().splitlines()
     except FileNotFoundError:
         return []
-    return [(words[0], int(words[1])) for words in map(str.split, lines) if len(words) >= 2 and words[1].isdigit()]
+    rows = [words for words in map(str.split, lines) if len(words) >= 2 and words[1].isdigit()]
+    return [(words[0], int(words[1]), int(words[2]) if len(words) > 2 else None) for words in rows]
 
 
 def _picks(
-    project: Project, iteration: int, labels: list[Path], candidates: list[tuple[str, int]], most: int
+    project: Project, iteration: int, labels: list[Path], candidates: list[tuple[str, int, int | None]], most: int
 ) -> dict[str, FrameRef]:
     """Return the frame each label is of, as far as it can be told.
 
@@ -192,7 +196,8 @@ def _picks(
         return linked
     highest = max(_rank(folder) for folder in labels) + 1
     for n in dict.fromkeys((most, highest, len(candidates))):
-        ranked = [FrameRef(_task(project, iteration, Path(task).name), step) for task, step in sorted(candidates[:n])]
+        chosen = sorted(row[:2] for row in candidates[:n])
+        ranked = [FrameRef(_task(project, iteration, Path(task).name), step) for task, step in chosen]
         guess = {folder.name: ranked[_rank(folder)] for folder in others if _rank(folder) < len(ranked)}
         if len(guess) == len(others) and all(_fits(project, folder, guess[folder.name]) for folder in others):
             return linked | guess
@@ -209,6 +214,9 @@ def _task(project: Project, iteration: int, name: str) -> str:
 
 
 def _linked(project: Project, iteration: int, label: Path) -> FrameRef | None:
+    cluster = Path(_target(label / "POSCAR"))
+    if match := _CLUSTER.fullmatch(cluster.name):
+        return FrameRef(_task(project, iteration, cluster.parts[-3]), int(match[1]), int(match[2]))
     dump = Path(_target(label / "conf.dump"))
     step = dump.name.partition(".")[0]
     return FrameRef(_task(project, iteration, dump.parts[-3]), int(step)) if step.isdigit() else None
@@ -241,7 +249,8 @@ def _target(link: Path) -> str:
 def _deviation(project: Project, ref: FrameRef) -> float | None:
     """Return the force deviation of a frame, eV/A."""
     found = project.explorer.deviation(project.workdir.root / ref.task)
-    rows = found.force[found.steps == ref.step]
+    values = found.force if ref.atom is None or found.atomic is None else found.atomic[:, ref.atom]
+    rows = values[found.steps == ref.step]
     return float(rows[0]) if len(rows) else None
 
 

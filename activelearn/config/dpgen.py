@@ -4,10 +4,6 @@ from __future__ import annotations
 
 LATER = frozenset(
     [
-        "use_clusters",
-        "cluster_cutoff",
-        "cluster_cutoff_hard",
-        "cluster_minify",
         "fp_raw_data",
         "low_level",
         "cutoff",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
 
 from activelearn.config.base import Settings
+from activelearn.config.clusters import Clusters
 from activelearn.config.selection import JobSelection, Selection
 from activelearn.errors import Problem
 
@@ -109,7 +110,7 @@ class Own(Settings):
     """Most jobs of one stage in a queue at the same time; on a shell machine the cores are the limit."""
 
 
-class Param(Selection):
+class Param(Selection, Clusters):
     """The keys of param.json that all engines share."""
 
     type_map: Annotated[list[str], Field(min_length=1)]
@@ -175,6 +176,7 @@ class Param(Selection):
             message = f"fp_style {self.fp_style} has no electron temperature"
             yield Problem(file, "use_ele_temp", message, 'write 0, or "fp_style": "vasp"')
         yield from self.selection_problems(file, n_systems)
+        yield from self.cluster_problems(file, self.fp_style, self.type_map)
         seen: set[str] = set()
         for place, job in enumerate(self.model_devi_jobs):
             for problem in self._job_problems(file, f"model_devi_jobs[{place}]", job, n_systems):

@@ -54,23 +54,33 @@ def find(folder: Path) -> Beads | None:
     return Beads(folder, tuple(read), _stride(read)) if read else None
 
 
-def joined(folder: Path) -> Deviation | None:
-    """Return the deviations of all beads one after the other, None where it is no path-integral MD."""
-    read = _deviations(folder)
+def joined(folder: Path, atomic: bool = False) -> Deviation | None:
+    """Return the deviations of all beads one after the other, None where it is no path-integral MD.
+
+    Parameters
+    ----------
+    folder
+        Folder of the task.
+    atomic
+        Whether to keep the deviations of single atoms, too.
+    """
+    read = _deviations(folder, atomic)
     if not read:
         return None
     stride = _stride(read)
+    each = [rows.atomic for rows in read.values() if rows.atomic is not None and len(rows)]
     return Deviation(
         steps=np.concatenate([rows.steps + bead * stride for bead, rows in enumerate(read.values())]),
         force=np.concatenate([rows.force for rows in read.values()]),
         virial=np.concatenate([rows.virial for rows in read.values()]),
+        atomic=np.concatenate(each) if each else None,
     )
 
 
-def _deviations(folder: Path) -> dict[str, Deviation]:
+def _deviations(folder: Path, atomic: bool = False) -> dict[str, Deviation]:
     """Read the deviation file of each bead; a file DP-GEN has joined them in is none of them."""
     found = {match[1]: file for file in folder.glob("model_devi*.out") if (match := _DEVIATION.fullmatch(file.name))}
-    return {name: deviation.read(found[name]) for name in sorted(found, key=int)}
+    return {name: deviation.read(found[name], atomic) for name in sorted(found, key=int)}
 
 
 def _stride(read: dict[str, Deviation]) -> int:

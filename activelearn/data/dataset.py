@@ -147,11 +147,15 @@ def rms_force(systems: Iterable[LabelledSystem]) -> float:
 
 
 def _register_parameters() -> None:
-    """Tell dpdata of the arrays fparam (F, n) and aparam (F, N, n), so that it writes and appends them."""
+    """Tell dpdata of the arrays fparam (F, n), aparam (F, N, n), atom_pref (F, N): it writes and appends them."""
     from dpdata.data_type import Axis, DataType
 
     known = {kind.name for kind in dpdata.LabeledSystem.DTYPES}
-    for name, shape in (("fparam", (Axis.NFRAMES, -1)), ("aparam", (Axis.NFRAMES, Axis.NATOMS, -1))):
+    for name, shape in (
+        ("fparam", (Axis.NFRAMES, -1)),
+        ("aparam", (Axis.NFRAMES, Axis.NATOMS, -1)),
+        ("atom_pref", (Axis.NFRAMES, Axis.NATOMS)),
+    ):
         if name not in known:
             kind = DataType(name, np.ndarray, shape=shape, required=False)
             dpdata.System.register_data_type(kind)

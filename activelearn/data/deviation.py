@@ -27,15 +27,24 @@ class Deviation:
     """Largest force deviation of any atom (max_devi_f), eV/A, shape (F,)."""
     virial: NDArray[np.float64]
     """Largest virial deviation (max_devi_v), eV, shape (F,)."""
+    atomic: NDArray[np.float64] | None = None
+    """Force deviation of each atom, by its number in LAMMPS, eV/A, shape (F, N); None: not read."""
 
     def __len__(self) -> int:
         return len(self.steps)
 
 
-def read(file: Path) -> Deviation:
+def read(file: Path, atomic: bool = False) -> Deviation:
     """Read model_devi.out; rows that are torn or not numbers are left out, NaN is kept.
 
     A missing file is an MD that wrote nothing: zero rows.
+
+    Parameters
+    ----------
+    file
+        The file.
+    atomic
+        Whether to keep the deviations of single atoms, too; there are 0 of them where MD was not asked for any.
     """
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
@@ -45,7 +54,8 @@ def read(file: Path) -> Deviation:
     steps = table[:, 0].astype(np.int64)
     _, last = np.unique(steps[::-1], return_index=True)
     rows = len(steps) - 1 - last
-    return Deviation(steps=steps[rows], force=table[rows, 4], virial=table[rows, 1])
+    each = table[rows, COLUMNS:] if atomic else None
+    return Deviation(steps=steps[rows], force=table[rows, 4], virial=table[rows, 1], atomic=each)
 
 
 def _table(text: str) -> NDArray[np.float64]:
@@ -82,4 +92,4 @@ def _table_line_by_line(lines: list[str]) -> NDArray[np.float64]:
             rows.append(row)
     widths = Counter(len(row) for row in rows)
     width = min(widths, key=lambda n: (-widths[n], n), default=COLUMNS)
-    return np.array([row[:COLUMNS] for row in rows if len(row) == width]).reshape(-1, COLUMNS)
+    return np.array([row for row in rows if len(row) == width]).reshape(-1, width)

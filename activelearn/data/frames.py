@@ -21,12 +21,22 @@ MARK = b"ITEM: TIMESTEP"
 
 @dataclass(frozen=True, order=True)
 class FrameRef:
-    """One frame of one exploration task."""
+    """One frame of one exploration task, or one atom in it."""
 
     task: str
     """Folder of the task, relative to the run."""
     step: int
     """MD step."""
+    atom: int | None = None
+    """Index of the atom, counted from 0; None: the frame as a whole."""
+
+    def __str__(self) -> str:
+        return f"{self.task} step {self.step}" + ("" if self.atom is None else f" atom {self.atom}")
+
+    @property
+    def frame(self) -> FrameRef:
+        """The frame as a whole."""
+        return FrameRef(self.task, self.step)
 
 
 def read(

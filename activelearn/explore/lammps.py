@@ -63,6 +63,7 @@ class Lammps:
         if unknown:
             found.append(Problem(file, "type_map", f"{', '.join(unknown)}: no such element", "write chemical symbols"))
         found += self.settings.problems(file)
+        found += self.settings.cluster_problems(file, self.param)
         for place, job in enumerate(self.param.model_devi_jobs):
             where = f"model_devi_jobs[{place}]"
             found += self.settings.job_problems(file, where, job)
@@ -293,12 +294,19 @@ class Lammps:
 
         With model_devi_f_avg_relative they are divided by the root mean square force of the trajectory.
 
+        Those of single atoms are read where candidates are atoms; they are not divided (as in DP-GEN).
+
         Raises
         ------
         EngineError
-            They are to be divided, but no frame with forces is there.
+            They are to be divided, but no frame with forces is there; or there are none of single atoms.
         """
-        found = self._deviation(folder)
+        found = self._deviation(folder, self.param.by_atom)
+        if found.atomic is not None and len(found) and not found.atomic.shape[1]:
+            raise EngineError(
+                f"{folder / DEVIATION} has no deviations of single atoms, which cluster_cutoff selects by"
+                "\n    -> was it run without use_clusters?"
+            )
         if not self.settings.model_devi_f_avg_relative or len(found) == 0:
             return found
         typical = forces.rms(folder)
@@ -313,9 +321,9 @@ class Lammps:
         with np.errstate(divide="ignore", invalid="ignore"):
             return replace(found, force=found.force / typical)
 
-    def _deviation(self, folder: Path) -> Deviation:
-        joined = beads.joined(folder)
-        return deviation.read(folder / DEVIATION) if joined is None else joined
+    def _deviation(self, folder: Path, atomic: bool = False) -> Deviation:
+        joined = beads.joined(folder, atomic)
+        return deviation.read(folder / DEVIATION, atomic) if joined is None else joined
 
     def volume_ratio(self, folder: Path, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the cell volume over that of the start at `steps`, NaN where unknown; shape (F,)."""

@@ -75,7 +75,7 @@ def keywords(settings: LammpsSettings, electron: str | None) -> list[str]:
     electron
         "fparam" or "aparam" where the models take the electron temperature, which the deck calls ELE_TEMP.
     """
-    words = []
+    words = ["atomic"] if settings.use_clusters else []
     if settings.use_relative:
         words.append(f"relative {settings.epsilon}")
     if settings.use_relative_v:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from activelearn.config.base import Settings
-from activelearn.config.param import ExplorationJob
+from activelearn.config.param import ExplorationJob, Param
+from activelearn.config.selection import OFF
 from activelearn.errors import Problem
 
 
@@ -48,6 +49,8 @@ class LammpsSettings(Settings):
     """PLUMED reads a reference path too: `template.plm_path`, as plmpath.pdb."""
     model_devi_f_avg_relative: bool = False
     """Divide force deviations by the root mean square force of their trajectory; the trust levels have no unit then."""
+    use_clusters: bool = False
+    """Write the force deviation of each atom, which cluster_cutoff selects by."""
     use_relative: bool = False
     """Relative force deviation of each atom: divided by its force plus epsilon."""
     epsilon: Annotated[float, Field(gt=0)] | None = None
@@ -82,6 +85,26 @@ class LammpsSettings(Settings):
         if self.model_devi_plumed_path and not self.model_devi_plumed:
             message = "has no effect: model_devi_plumed is false"
             yield Problem(file, "model_devi_plumed_path", message, "set model_devi_plumed", "warning")
+
+    def cluster_problems(self, file: str, param: Param) -> Iterator[Problem]:
+        """Yield what does not go with the choice between frames and atoms as candidates."""
+        if not param.by_atom:
+            if self.use_clusters:
+                message = "has no effect without cluster_cutoff: whole frames are labelled"
+                yield Problem(file, "use_clusters", message, "give cluster_cutoff, or remove it", "warning")
+            return
+        if not self.use_clusters:
+            message = "is not true, but cluster_cutoff selects by the deviations of single atoms"
+            yield Problem(file, "use_clusters", message, "write true, or remove cluster_cutoff")
+        if param.model_devi_adapt_trust_lo:
+            message = "cannot be used with cluster_cutoff: it ranks frames, not atoms"
+            yield Problem(file, "model_devi_adapt_trust_lo", message, "set it to false, or remove cluster_cutoff")
+        if self.model_devi_f_avg_relative:
+            message = "has no effect with cluster_cutoff: deviations of single atoms are not divided"
+            yield Problem(file, "model_devi_f_avg_relative", message, "set it to false", "warning")
+        if isinstance(param.model_devi_v_trust_lo, float) and param.model_devi_v_trust_lo < OFF:
+            message = "has no effect with cluster_cutoff: atoms have no virial deviation"
+            yield Problem(file, "model_devi_v_trust_lo", message, "remove it", "warning")
 
     def job_problems(self, file: str, where: str, job: ExplorationJob) -> Iterator[Problem]:
         """Yield what is wrong with the job called `where`."""

@@ -162,6 +162,8 @@ def _lammps(
         if every and every[0].isdigit() and int(every[0]) != job.trj_freq:
             message = f"writes deviations every {every[0]} steps, but frames every {job.trj_freq} (trj_freq)"
             yield message, "make them equal: a deviation without a frame cannot be labelled"
+        if settings.use_clusters and "atomic" not in tokens:
+            yield "writes no deviations of single atoms, but use_clusters is true", "add the word atomic to pair_style"
     if settings.model_devi_f_avg_relative:
         message = "gives trajectories without forces, but model_devi_f_avg_relative divides by them"
         yield message, "set model_devi_f_avg_relative to false"

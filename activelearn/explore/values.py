@@ -72,7 +72,7 @@ class Explorer(Protocol):
         """Write the inputs; return the tasks and, by name, what each will be (randomness by name from `rng`)."""
 
     def deviation(self, folder: Path) -> Deviation:
-        """Read the deviations of a task."""
+        """Read the deviations of a task; those of single atoms, too, where candidates are atoms."""
 
     def volume_ratio(self, folder: Path, steps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the cell volume over that of the start at `steps`, NaN where unknown; shape (F,)."""

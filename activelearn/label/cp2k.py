@@ -22,7 +22,7 @@ from activelearn.label.cp2k_input import COORD, INPUT
 from activelearn.label.values import Picked
 
 OUTPUT = "output"
-SECTIONS = (
+SECTIONS: tuple[tuple[str, ...], ...] = (
     ("GLOBAL",),
     ("FORCE_EVAL",),
     ("FORCE_EVAL", "DFT"),
@@ -93,10 +93,10 @@ class Cp2k:
         self, file: str, given: Mapping[str, Any], structures: Sequence[ase.Atoms]
     ) -> Iterator[Problem]:
         key = self.key
-        odd = [path for path in SECTIONS if not isinstance(cp2k_input.at(given, *path) or {}, Mapping)]
+        odd = [section for section in SECTIONS if not isinstance(cp2k_input.at(given, *section) or {}, Mapping)]
         if odd:
-            for path in odd:
-                yield Problem(file, ".".join((key, *path)), "must be an object: a section of CP2K's input")
+            for section in odd:
+                yield Problem(file, ".".join((key, *section)), "must be an object: a section of CP2K's input")
             return
         for path in cp2k_input.unequal(given, key):
             yield Problem(file, path, "its lists have different lengths", "one value per repeated section")

@@ -6,36 +6,14 @@ from collections.abc import Sequence
 
 import ase
 import numpy as np
-from ase.data import covalent_radii
 from numpy.typing import NDArray
 
-SLACK = 0.45
-"""Two atoms are bonded up to the sum of their covalent radii and this, A (as Open Babel has it)."""
-CLOSEST = 0.40
-"""Atoms nearer than this, A, are no bond but an accident."""
+from activelearn.data.bonds import bonds
 
 
 def fragments(atoms: ase.Atoms) -> NDArray[np.int64]:
-    """Return the number of the molecule each atom belongs to, counted from 0; shape (N,).
-
-    An atom of hydrogen keeps only its shortest bond.
-    """
-    distance = np.linalg.norm(atoms.positions[:, None] - atoms.positions[None], axis=2)
-    radius = covalent_radii[atoms.numbers]
-    bonded = (distance < radius[:, None] + radius[None] + SLACK) & (distance > CLOSEST)
-    for hydrogen in np.flatnonzero((atoms.numbers == 1) & (bonded.sum(axis=1) > 1)):
-        mine = np.flatnonzero(bonded[hydrogen])
-        nearest = mine[np.argmin(distance[hydrogen, mine])]
-        lost = mine[mine != nearest]
-        bonded[hydrogen, lost] = bonded[lost, hydrogen] = False
-    owner = np.full(len(atoms), -1)
-    for first in range(len(atoms)):
-        front = np.array([first]) if owner[first] < 0 else np.array([], dtype=int)
-        number = owner.max() + 1
-        while front.size:
-            owner[front] = number
-            front = np.flatnonzero(bonded[front].any(axis=0) & (owner < 0))
-    return owner
+    """Return the number of the molecule each atom belongs to, counted from 0, in empty space; shape (N,)."""
+    return bonds(ase.Atoms(atoms.numbers, atoms.positions)).molecules()
 
 
 def multiplicity(numbers: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from ase.data import atomic_masses, atomic_numbers
 from pydantic import BaseModel
 
 from activelearn.config.param import Param
+from activelearn.data.clusters import WEIGHT
 from activelearn.dispatch.task import Batch, Failure, Retry, Verdict
 from activelearn.errors import Problem
 from activelearn.files import relative_link
@@ -157,6 +158,24 @@ def conditioned(system: Any, conditions: Mapping[str, float], use_ele_temp: int)
         return system
     shape = (1, 1) if use_ele_temp == 1 else (1, int(system.get_natoms()), 1)
     system.data["fparam" if use_ele_temp == 1 else "aparam"] = np.full(shape, float(temperature))
+    return system
+
+
+def weighted(system: Any, atoms: ase.Atoms) -> Any:
+    """Return the label of a cluster with its weights, `atom_pref` of shape (1, N), whatever the order of its elements.
+
+    Parameters
+    ----------
+    system
+        The label, a dpdata.LabeledSystem of one frame; it keeps the order of the atoms of one element.
+    atoms
+        The cluster that was labelled, with its weights.
+    """
+    weights, names = atoms.get_array(WEIGHT), np.array(atoms.get_chemical_symbols())
+    found = np.zeros((1, len(atoms)))
+    for kind, name in enumerate(system["atom_names"]):
+        found[0, system["atom_types"] == kind] = weights[names == name]
+    system.data[WEIGHT] = found
     return system
 
 

@@ -1,4 +1,4 @@
-"""The frames explored from one system as a table: arrays, not one object per frame."""
+"""The frames explored from one system, or the atoms in them, as a table: arrays, not one object per frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ LINES_AT_ONCE = 100_000
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames explored from one system that count, in the order of task and step; F frames."""
+    """The frames explored from one system that count, in the order of task and step; F frames.
+
+    Where single atoms are chosen each row is one atom of a frame instead, in the order of task, step and atom.
+    """
 
     tasks: tuple[str, ...]
     """Folders of the tasks, relative to the run, sorted."""
@@ -26,25 +29,34 @@ class Frames:
     step: NDArray[np.int64]
     """MD step, shape (F,)."""
     force: NDArray[np.float64]
-    """Largest force deviation, eV/A, shape (F,)."""
+    """Largest force deviation (of an atom: its own), eV/A, shape (F,)."""
     virial: NDArray[np.float64]
-    """Largest virial deviation, eV, shape (F,)."""
+    """Largest virial deviation (of an atom: 0), eV, shape (F,)."""
     sick: NDArray[np.bool_]
     """Frames the health rules do not believe, shape (F,)."""
+    atom: NDArray[np.int32] | None = None
+    """Index of the atom in its frame, counted from 0, shape (F,); None: rows are frames."""
 
     def __len__(self) -> int:
         return len(self.step)
 
     def ref(self, row: int) -> FrameRef:
         """Return where the frame of one row is."""
-        return FrameRef(self.tasks[self.task[row]], int(self.step[row]))
+        atom = None if self.atom is None else int(self.atom[row])
+        return FrameRef(self.tasks[self.task[row]], int(self.step[row]), atom)
 
     def lines(self, rows: NDArray[np.int64]) -> Iterator[str]:
-        """Yield text with one line `task step` for each of the rows, many lines at a time."""
+        """Yield text with one line `task step` or `task step atom` for each of the rows, many lines at a time."""
         for start in range(0, len(rows), LINES_AT_ONCE):
             some = rows[start : start + LINES_AT_ONCE]
             pairs = zip(self.task[some].tolist(), self.step[some].tolist(), strict=True)
-            yield "".join(f"{self.tasks[task]} {step}\n" for task, step in pairs)
+            if self.atom is None:
+                yield "".join(f"{self.tasks[task]} {step}\n" for task, step in pairs)
+            else:
+                atoms = self.atom[some].tolist()
+                yield "".join(
+                    f"{self.tasks[task]} {step} {atom}\n" for (task, step), atom in zip(pairs, atoms, strict=True)
+                )
 
 
 def gather(trajectories: Iterable[tuple[str, Deviation, NDArray[np.bool_] | None]], skip: int = 0) -> Frames:
@@ -54,15 +66,22 @@ def gather(trajectories: Iterable[tuple[str, Deviation, NDArray[np.bool_] | None
     ----------
     trajectories
         Folder of the task, its deviations, and which frames the health rules do not believe (None: they
-        believe all).
+        believe all). Where there are deviations of single atoms the atoms are the rows.
     skip
         Frames of MD steps below this number are left out.
     """
     parts: list[tuple[str, Deviation, NDArray[np.bool_]]] = []
+    atoms: dict[str, NDArray[np.int32]] = {}
     for folder, deviation, sick in trajectories:
         use = deviation.steps >= skip
         rows = Deviation(deviation.steps[use], deviation.force[use], deviation.virial[use])
-        parts.append((folder, rows, np.zeros(len(rows), dtype=bool) if sick is None else sick[use]))
+        bad = np.zeros(len(rows), dtype=bool) if sick is None else sick[use]
+        if deviation.atomic is not None:
+            n_atoms = deviation.atomic.shape[1]
+            atoms[folder] = np.tile(np.arange(n_atoms, dtype=np.int32), len(rows))
+            bad = np.repeat(bad, n_atoms)
+            rows = Deviation(np.repeat(rows.steps, n_atoms), deviation.atomic[use].ravel(), np.zeros(len(bad)))
+        parts.append((folder, rows, bad))
     parts.sort(key=lambda part: part[0])
     lengths = [len(deviation) for _, deviation, _ in parts]
     return Frames(
@@ -72,4 +91,5 @@ def gather(trajectories: Iterable[tuple[str, Deviation, NDArray[np.bool_] | None
         force=np.concatenate([np.empty(0), *(deviation.force for _, deviation, _ in parts)]),
         virial=np.concatenate([np.empty(0), *(deviation.virial for _, deviation, _ in parts)]),
         sick=np.concatenate([np.empty(0, dtype=bool), *(sick for _, _, sick in parts)]),
+        atom=np.concatenate([atoms[folder] for folder, _, _ in parts]) if atoms else None,
     )

@@ -170,7 +170,7 @@ def _complaints(check: Check | None, refs: Sequence[FrameRef]) -> list[tuple[Fra
 
 
 def write_audit(result: Pick, file: Callable[[str, int], Path], wanted: bool = True) -> None:
-    """Write which frames were accurate, candidates and failed: one line `task step` per frame, shuffled.
+    """Write which frames or atoms were accurate, candidates, failed: one line `task step [atom]` for each, shuffled.
 
     There are no such files of a system without frames, and none where they are not wanted.
     """

@@ -61,11 +61,12 @@ def warnings(result: Pick, levels: Levels) -> Iterator[str]:
         yield f"{name}: no frame was explored"
         return
     frames = result.frames
+    what = "frames" if frames.atom is None else "atoms"
     unknown = ~np.isfinite(frames.force)
     if min(levels.v_lo, levels.v_hi) < OFF:
         unknown |= ~np.isfinite(frames.virial)
     if unknown.any():
-        yield f"{name}: the deviation of {np.count_nonzero(unknown)} frames is not a number; they count as failed"
+        yield f"{name}: the deviation of {np.count_nonzero(unknown)} {what} is not a number; they count as failed"
     beyond = int(np.count_nonzero((result.kinds == Kind.CANDIDATE) & (frames.force >= levels.f_hi)))
     if beyond:
         yield (
@@ -75,4 +76,4 @@ def warnings(result: Pick, levels: Levels) -> Iterator[str]:
     failed = result.count(Kind.FAILED)
     if failed > 0.5 * result.total:
         share = 100 * failed / result.total
-        yield f"{name}: {share:.0f} % of the frames failed; look at the MD before trusting the rest"
+        yield f"{name}: {share:.0f} % of the {what} failed; look at the MD before trusting the rest"

@@ -55,6 +55,7 @@ def problems(
         yield from _family(settings, explorer, file)
         yield from _committee(settings, type_map, file)
         yield from _activation(settings, file)
+        yield from _weights(settings, file)
 
 
 def _member(given: Mapping[str, Any], where: str, type_map: Sequence[str], file: str) -> Iterator[Problem]:
@@ -128,6 +129,17 @@ def _files(settings: DeepMDSettings, root: Path, file: str) -> Iterator[Problem]
     table = settings.srtab_file_path
     if table is not None and not (root / os.path.expanduser(table)).is_file():  # noqa: PTH111
         yield from about_files([Problem(file, "srtab_file_path", f"{table} does not exist", "check the path")])
+
+
+def _weights(settings: DeepMDSettings, file: str) -> Iterator[Problem]:
+    """Yield a word about the loss of weighted forces, which DeePMD-kit 3.2.0 cannot train with in PyTorch."""
+    losses = [member["loss"] for member in settings.members]
+    if settings.train_backend == "pytorch" and any(
+        loss.get("start_pref_pf") and loss.get("limit_pref_pf") for loss in losses
+    ):
+        message = "weighs forces by atom_pref: DeePMD-kit 3.2.0 stops there in PyTorch (one weight instead of three)"
+        hint = "train with TensorFlow, or set start_pref_pf and limit_pref_pf to 0"
+        yield Problem(file, f"{WHERE}.loss.start_pref_pf", message, hint, "warning")
 
 
 def _family(settings: DeepMDSettings, explorer: str, file: str) -> Iterator[Problem]:
