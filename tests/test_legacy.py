@@ -166,3 +166,10 @@ def test_published_flat_file_is_understood(project):
     answer = json.loads(result.stdout)
     assert [problem["path"] for problem in answer["warnings"]] == ["train", "model_devi", "fp"]
     assert answer["errors"] == []
+
+
+def test_flat_keys_beside_their_section_are_ignored():
+    modern = machine()
+    new, (problem,) = legacy_machine.machine({**modern, "train_command": "dp1"}, "machine.json")
+    assert new == modern
+    assert (problem.path, problem.level) == ("train_command", "warning")

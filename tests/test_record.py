@@ -123,6 +123,23 @@ def test_what_dpgen_does_again_does_not_count_any_more(tmp_path):
     assert Record.open(Workdir(tmp_path)).settled
 
 
+def test_only_the_last_line_counts(tmp_path):
+    """As in DP-GEN: people delete lines, or write the one they want to go on from."""
+    write_dpgen(tmp_path, "2 4")
+    record = Record.open(Workdir(tmp_path))
+    lead = record.ahead()
+    assert lead.position == Position(2, 4)
+    assert lead.stages == (*((i, s) for i in (0, 1) for s in STAGES), (2, "train"), (2, "explore"))
+    for iteration, stage in lead.stages:
+        record.append(Done(iteration, stage, {}, 0.0))
+    record.adopt(lead.position)
+    again = Record.open(Workdir(tmp_path))
+    assert again.ahead() is None
+    again.append(Done(2, "select", {}, 0.0))
+    again.append(Done(2, "label", {}, 0.0))
+    assert (tmp_path / "record.dpgen").read_text().splitlines() == [f"{i} {n}" for i in range(3) for n in range(9)]
+
+
 def test_last_line_without_an_end_is_a_line(tmp_path):
     (tmp_path / "record.dpgen").write_text("0 0\n0 1")  # the rest was deleted in an editor
     assert Record.open(Workdir(tmp_path)).ahead().position == Position(0, 1)

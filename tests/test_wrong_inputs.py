@@ -349,7 +349,6 @@ CASES = {
     "system twice": (_set([*JOB, "sys_idx"], [0, 0]), "model_devi_jobs[0].sys_idx", "twice"),
     "no frame in a trajectory": (_set([*JOB, "trj_freq"], 500), "model_devi_jobs[0].nsteps", "trj_freq"),
     "temperature is negative": (_set([*JOB, "temps"], [-3]), "model_devi_jobs[0].temps[0]", "greater than 0"),
-    "no jobs": (_set(["model_devi_jobs"], []), "model_devi_jobs", "at least 1"),
     "trust levels swapped": (_set(["model_devi_f_trust_lo"], 200.0), "model_devi_f_trust_lo", "not below"),
     "trust level of a system missing": (_set(["model_devi_f_trust_lo"], {}), "model_devi_f_trust_lo", '"0"'),
     "too many trust levels": (_set(["model_devi_f_trust_hi"], [1, 2]), "model_devi_f_trust_hi", "2 levels"),

@@ -61,6 +61,46 @@ def test_goes_on_from_any_stage(snapshots, stage, when, tmp_path):
         np.testing.assert_array_equal(labels(root), labels(snapshots / "0.8"))
 
 
+def test_what_ran_under_other_settings_runs_again(snapshots, tmp_path):
+    """The dynamics is over, but param.json asks for another temperature now."""
+    root = tmp_path / "run"
+    shutil.copytree(snapshots / "0.4.before", root, symlinks=True)
+    param = json.loads((root / "param.json").read_text())
+    param["model_devi_jobs"][0]["temps"] = [500]
+    (root / "param.json").write_text(json.dumps(param))
+    log = snapshots.parent / "run" / "calls.log"
+    before = len(counting.calls(log))
+    driver.kill_when(root, lambda: (0, "explore") in driver.recorded(root))
+    assert [call["section"] for call in counting.calls(log)[before:]].count("model_devi") == 2
+    assert "ran under other settings" in (root / "al.log").read_text()
+    task = root / "iter.000000" / "01.model_devi" / "task.000.000000"
+    assert json.loads((task / "job.json.dpgen").read_text())["temps"] == 300
+
+
+def test_trajectories_that_dpgen_deleted_are_not_needed(snapshots, tmp_path):
+    """DP-GEN deletes them before it records that it has collected the labels."""
+    root = tmp_path / "run"
+    shutil.copytree(snapshots / "0.7", root, symlinks=True)
+    for folder in (root / "iter.000000" / "01.model_devi").glob("task.*/traj"):
+        shutil.rmtree(folder)
+    driver.kill_when(root, lambda: len(runs.lines(root)) >= 9 and (0, "label") in driver.recorded(root))
+    np.testing.assert_array_equal(labels(root), labels(snapshots / "0.8"))
+
+
+def test_beside_a_living_dpgen_nothing_is_done(snapshots, tmp_path):
+    root = tmp_path / "run"
+    shutil.copytree(snapshots / "0.5", root, symlinks=True)
+    (tmp_path / "dpgen").write_text("import time; time.sleep(60)")
+    living = subprocess.Popen([sys.executable, tmp_path / "dpgen", "run", "param.json", "machine.json"], cwd=root)
+    try:
+        stopped = subprocess.run(driver.COMMAND, cwd=root, capture_output=True, text=True, check=False)
+    finally:
+        living.kill()
+        living.wait()
+    assert stopped.returncode == 1
+    assert f"DP-GEN runs here: process {living.pid}" in stopped.stderr
+
+
 def test_a_label_that_did_not_converge_is_not_made_again(snapshots, tmp_path):
     root = tmp_path / "run"
     shutil.copytree(snapshots / "0.7", root, symlinks=True)
