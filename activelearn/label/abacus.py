@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt
 
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
-from activelearn.dispatch.task import Batch, Task, Verdict
+from activelearn.dispatch.task import Batch, Task
 from activelearn.errors import Problem, about_files
 from activelearn.files import write_if_different
 from activelearn.label import abacus_input, upf, values
@@ -170,14 +170,8 @@ class Abacus:
             inputs = (INPUT, STRU, *((KPT,) if mesh is not None else ()), *names)
             result = (f"{out}/running_scf.log",)
             tasks.append(Task(frame.task, forward=inputs, outputs=(OUTPUT, out), result=result))
-        return Batch(
-            folder=folder,
-            tasks=tuple(tasks),
-            script=lambda command, _: f"rm -rf {out}\n{command}",
-            verify=lambda task, code: self._verify(folder / task.name, compositions[task.name], code),
-            log=OUTPUT,
-            errors="fp.log",
-            what="label",
+        return values.single_points(
+            folder, tasks, compositions, self.read, OUTPUT, errors="fp.log", before=f"rm -rf {out}"
         )
 
     def _write_stru(self, file: Path, atoms: ase.Atoms, given: Mapping[str, Any]) -> list[Path]:
@@ -207,9 +201,6 @@ class Abacus:
         named += [PurePath(str(model)).name] if model is not None else []
         return [self.folder / name for name in dict.fromkeys(named)]
 
-    def _verify(self, folder: Path, counts: dict[str, int], code: int | None) -> Verdict:
-        return values.verdict(self.read, folder, counts, code, OUTPUT)
-
     def read(self, folder: Path) -> Any:
         """Read one labelled frame.
 
@@ -220,9 +211,7 @@ class Abacus:
         """
         given = abacus_input.parsed((folder / INPUT).read_text(errors="replace"))
         log = folder / f"OUT.{given.get('suffix', 'ABACUS')}" / "running_scf.log"
-        if not log.is_file() or log.stat().st_size == 0:
-            raise ValueError(f"{log.relative_to(folder)} was not written")
-        printed = log.read_text(errors="replace").lower()
+        printed = values.printed(log).lower()
         if "convergence has not been achieved" in printed:
             raise values.NotConvergedError("not converged: ABACUS reached scf_nmax")
         return values.parse(str(folder), "abacus/scf")

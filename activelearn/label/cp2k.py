@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
-from activelearn.dispatch.task import Batch, Task, Verdict
+from activelearn.dispatch.task import Batch, Task
 from activelearn.errors import Problem, about_files
 from activelearn.files import write_if_different
 from activelearn.label import cp2k_input, values
@@ -150,18 +150,7 @@ class Cp2k:
             write_if_different(folder / frame.task / COORD, cp2k_input.coordinates(atoms))
             names = values.share(folder, frame.task, self.files)
             tasks.append(Task(frame.task, forward=(INPUT, COORD, *names), outputs=(OUTPUT,), result=(OUTPUT,)))
-        return Batch(
-            folder=folder,
-            tasks=tuple(tasks),
-            script=lambda command, _: command,
-            verify=lambda task, code: self._verify(folder / task.name, compositions[task.name], code),
-            log=OUTPUT,
-            errors="fp.log",
-            what="label",
-        )
-
-    def _verify(self, folder: Path, counts: dict[str, int], code: int | None) -> Verdict:
-        return values.verdict(self.read, folder, counts, code, OUTPUT)
+        return values.single_points(folder, tasks, compositions, self.read, OUTPUT, errors="fp.log")
 
     def read(self, folder: Path) -> Any:
         """Read one labelled frame; its virial where CP2K printed the stress tensor.
@@ -172,9 +161,7 @@ class Cp2k:
             There is no converged label.
         """
         output = folder / OUTPUT
-        if not output.is_file() or output.stat().st_size == 0:
-            raise ValueError(f"{OUTPUT} was not written")
-        text = output.read_text(errors="replace")
+        text = values.printed(output)
         if "SCF run NOT converged" in text or "outer SCF loop FAILED to converge" in text:
             raise values.NotConvergedError("not converged: CP2K reached MAX_SCF")
         if "ENERGY|" not in text:

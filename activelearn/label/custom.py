@@ -11,7 +11,7 @@ from pydantic import Field
 
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
-from activelearn.dispatch.task import Batch, Task, Verdict
+from activelearn.dispatch.task import Batch, Task
 from activelearn.errors import Problem
 from activelearn.files import write_if_different
 from activelearn.label import values
@@ -85,18 +85,9 @@ class Custom:
             temporary.unlink()
             outputs = (given.output_fn,)
             tasks.append(Task(frame.task, forward=(given.input_fn,), outputs=outputs, result=outputs))
-        return Batch(
-            folder=folder,
-            tasks=tuple(tasks),
-            script=lambda command, _: command,
-            verify=lambda task, code: self._verify(folder / task.name, compositions[task.name], code),
-            log=LOG,
-            errors="fp.log" if given.output_fn == LOG else None,
-            what="label",
+        return values.single_points(
+            folder, tasks, compositions, self.read, LOG, errors="fp.log" if given.output_fn == LOG else None
         )
-
-    def _verify(self, folder: Path, counts: dict[str, int], code: int | None) -> Verdict:
-        return values.verdict(self.read, folder, counts, code, LOG)
 
     def read(self, folder: Path) -> Any:
         """Read one labelled frame.

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
-from activelearn.dispatch.task import Batch, Task, Verdict
+from activelearn.dispatch.task import Batch, Task
 from activelearn.errors import Problem
 from activelearn.files import write_if_different
 from activelearn.label import fragments, values
@@ -95,18 +95,7 @@ class Gaussian:
             if self.params is not None:
                 write_if_different(folder / frame.task / INPUT, text(self.params, atoms))
             tasks.append(Task(frame.task, forward=(INPUT,), outputs=(OUTPUT,), result=(OUTPUT,)))
-        return Batch(
-            folder=folder,
-            tasks=tuple(tasks),
-            script=lambda command, _: command,
-            verify=lambda task, code: self._verify(folder / task.name, compositions[task.name], code),
-            log=OUTPUT,
-            errors="fp.log",
-            what="label",
-        )
-
-    def _verify(self, folder: Path, counts: dict[str, int], code: int | None) -> Verdict:
-        return values.verdict(self.read, folder, counts, code, OUTPUT)
+        return values.single_points(folder, tasks, compositions, self.read, OUTPUT, errors="fp.log")
 
     def read(self, folder: Path) -> Any:
         """Read one labelled frame, without a virial.
@@ -117,9 +106,7 @@ class Gaussian:
             There is no converged label.
         """
         output = folder / OUTPUT
-        if not output.is_file() or output.stat().st_size == 0:
-            raise ValueError(f"{OUTPUT} was not written")
-        printed = output.read_text(errors="replace")
+        printed = values.printed(output)
         if "Convergence failure -- run terminated" in printed or "Convergence criterion not met" in printed:
             raise values.NotConvergedError("not converged: Gaussian's SCF reached MaxCycle")
         if "Normal termination" not in printed:

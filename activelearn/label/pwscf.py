@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, field_validator
 
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
-from activelearn.dispatch.task import Batch, Task, Verdict
+from activelearn.dispatch.task import Batch, Task
 from activelearn.errors import Problem
 from activelearn.files import write_if_different
 from activelearn.label import potcar, values
@@ -127,15 +127,7 @@ class Pwscf:
             write_if_different(folder / frame.task / INPUT, self.input(atoms))
             names = values.share(folder, frame.task, (self.pseudos / self._pseudo(element) for element in present))
             tasks.append(Task(frame.task, forward=(INPUT, *names), outputs=(OUTPUT,), result=(OUTPUT,)))
-        return Batch(
-            folder=folder,
-            tasks=tuple(tasks),
-            script=lambda command, _: command,
-            verify=lambda task, code: self._verify(folder / task.name, compositions[task.name], code),
-            log=OUTPUT,
-            errors="fp.log",
-            what="label",
-        )
+        return values.single_points(folder, tasks, compositions, self.read, OUTPUT, errors="fp.log")
 
     def _pseudo(self, element: str) -> str:
         return self.settings.fp_pp_files[self.type_map.index(element)]
@@ -172,9 +164,6 @@ class Pwscf:
         parts += [f"{name} {x:.12f} {y:.12f} {z:.12f}" for name, (x, y, z) in pairs]
         return "\n".join(parts) + "\n"
 
-    def _verify(self, folder: Path, counts: dict[str, int], code: int | None) -> Verdict:
-        return values.verdict(self.read, folder, counts, code, OUTPUT)
-
     def read(self, folder: Path) -> Any:
         """Read one labelled frame.
 
@@ -184,9 +173,7 @@ class Pwscf:
             There is no converged label.
         """
         output = folder / OUTPUT
-        if not output.is_file() or output.stat().st_size == 0:
-            raise ValueError("output was not written")
-        text = output.read_text(errors="replace")
+        text = values.printed(output)
         if "convergence NOT achieved" in text:
             raise values.NotConvergedError("not converged: pw.x reached electron_maxstep")
         if "!    total energy" not in text:

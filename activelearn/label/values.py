@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from activelearn.config.param import Param
 from activelearn.data.clusters import WEIGHT
-from activelearn.dispatch.task import Batch, Failure, Retry, Verdict
+from activelearn.dispatch.task import Batch, Failure, Retry, Task, Verdict
 from activelearn.errors import Problem
 from activelearn.files import relative_link
 from activelearn.log import tail
@@ -225,6 +225,56 @@ def facts(system: Any) -> Mapping[str, Any]:
         "max_force": float(np.max(np.linalg.norm(system["forces"][0], axis=1))),
         "virial": "virials" in system.data,
     }
+
+
+def printed(file: Path) -> str:
+    """Return what a program wrote into a file.
+
+    Raises
+    ------
+    ValueError
+        It wrote nothing.
+    """
+    if not file.is_file() or file.stat().st_size == 0:
+        raise ValueError(f"{file.name} was not written")
+    return file.read_text(errors="replace")
+
+
+def single_points(
+    folder: Path,
+    tasks: Iterable[Task],
+    compositions: Mapping[str, Mapping[str, int]],
+    read: Callable[[Path], Any],
+    log: str,
+    errors: str | None = None,
+    before: str = "",
+) -> Batch:
+    """Return the batch of labels that are made one by one, each in its folder, by the machine's command as it stands.
+
+    Parameters
+    ----------
+    folder
+        The stage's folder.
+    tasks
+        The labels.
+    compositions
+        Number of atoms of each element that was asked for, by task.
+    read
+        Reads the label in a task's folder.
+    log, errors
+        The files that take standard output and standard error (None: the same file).
+    before
+        Shell text that goes first.
+    """
+    return Batch(
+        folder=folder,
+        tasks=tuple(tasks),
+        script=lambda command, _: f"{before}\n{command}" if before else command,
+        verify=lambda task, code: verdict(read, folder / task.name, compositions[task.name], code, log),
+        log=log,
+        errors=errors,
+        what="label",
+    )
 
 
 def verdict(

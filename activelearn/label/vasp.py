@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat
 
 from activelearn.config.base import Settings
 from activelearn.config.param import Param
-from activelearn.dispatch.task import Batch, Task, Verdict
+from activelearn.dispatch.task import Batch, Task
 from activelearn.errors import Problem, about_files
 from activelearn.files import relative_link, write_if_different
 from activelearn.label import cvasp, ele_temp, incar, params, potcar, values
@@ -142,21 +142,11 @@ class Vasp:
                     result=("OUTCAR", "vasprun.xml"),
                 )
             )
-        return Batch(
-            folder=folder,
-            tasks=tuple(tasks),
-            script=lambda command, _: f"rm -f OUTCAR vasprun.xml\n{command}",
-            verify=lambda task, code: self._verify(folder / task.name, compositions[task.name], code),
-            log=LOG,
-            what="label",
-        )
+        return values.single_points(folder, tasks, compositions, self.read, LOG, before="rm -f OUTCAR vasprun.xml")
 
     def _potcar(self, element: str) -> str:
         parts = [part for name in self.settings.fp_pp_files for part in potcar.datasets(self.potcars / name)]
         return parts[self.type_map.index(element)]
-
-    def _verify(self, folder: Path, counts: dict[str, int], code: int | None) -> Verdict:
-        return values.verdict(self.read, folder, counts, code, LOG)
 
     def read(self, folder: Path) -> Any:
         """Read OUTCAR, or vasprun.xml where OUTCAR cannot be read, as one labelled frame.
