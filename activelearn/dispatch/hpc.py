@@ -1,20 +1,19 @@
-"""Drive dpdispatcher: submit a request job by job, follow it, fetch what it left. Nothing else imports dpdispatcher."""
+"""Drive dpdispatcher: submit a request job by job, follow it, fetch what it left. All of it happens here."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import os
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from activelearn.config.machine import Section, with_secrets
+from activelearn.dispatch import library
 from activelearn.errors import DispatchError
 
 log = logging.getLogger(__name__)
@@ -25,25 +24,9 @@ SHORTEST_WAIT, LONGEST_WAIT, SHARE = 0.1, 30.0, 0.05
 """Seconds between two looks at the jobs: a share of the time since anything last happened, within these bounds."""
 
 
-def _dpdispatcher() -> Any:
-    """Import dpdispatcher without the log file and the output it would start with."""
-    logger = logging.getLogger("dpdispatcher")
-    logger.disabled = True
-    import dpdispatcher
-
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    logger.parent = log
-    logger.propagate = True
-    logger.setLevel(logging.WARNING)
-    logger.disabled = False
-    return dpdispatcher
-
-
 def complaints(machine: Mapping[str, Any], resources: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what dpdispatcher would not accept, as (key, message)."""
-    module = _dpdispatcher()
+    module = library.load()
     from dpdispatcher.base_context import BaseContext
 
     found: list[tuple[str, str]] = []
@@ -119,7 +102,7 @@ def run(request: Mapping[str, Any], work_base: Path, section: Section, fresh: bo
     out = not fresh  # whether jobs may be out
     try:
         submission = _submission(request, work_base, section)
-        with _quiet(), _same_random():
+        with library.quiet(), library.same_random():
             submission.generate_jobs()
             submission.try_recover_from_json()
         out = any(job.job_id for job in submission.belonging_jobs)
@@ -143,7 +126,7 @@ def run(request: Mapping[str, Any], work_base: Path, section: Section, fresh: bo
 
 
 def _submission(request: Mapping[str, Any], work_base: Path, section: Section) -> Any:
-    module = _dpdispatcher()
+    module = library.load()
     machine = with_secrets(request["machine"], section.machine)
     machine |= {"local_root": str(work_base), "retry_count": 0}
     if machine.get("remote_root") and request["local"]:
@@ -185,10 +168,10 @@ def remote_records(section: Section, root: Path) -> list[tuple[str, Any]] | None
     DispatchError
         The machine cannot be reached.
     """
-    module = _dpdispatcher()
+    module = library.load()
     found: list[tuple[float, str, Any]] = []
     try:
-        with _quiet(), _same_random():
+        with library.quiet(), library.same_random():
             context = module.Machine.load_from_dict({**section.machine, "local_root": str(root)}).context
         if not hasattr(context, "sftp"):
             return None
@@ -237,11 +220,11 @@ def inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str]
 
 
 def _inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str]) -> frozenset[str]:
-    module = _dpdispatcher()
+    module = library.load()
     given = {**found["machine"], "local_root": str(root), "retry_count": 0}
     if given.get("remote_root") and given["context_type"].lower().removesuffix("context") == "local":
         given["remote_root"] = str(root / os.path.expanduser(given["remote_root"]))  # noqa: PTH111
-    with _quiet(), _same_random():
+    with library.quiet(), library.same_random():
         machine = module.Machine.load_from_dict(given)
         submission = module.Submission.deserialize(dict(found), machine=machine, bind_context=False)
         submission.submission_hash = name  # it names the folder; what it was made from may have moved
@@ -249,7 +232,7 @@ def _inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str
     jobs = [job for job in submission.belonging_jobs if job.job_id]
     wait, told = SHORTEST_WAIT, False
     while True:
-        with _quiet():
+        with library.quiet():
             for job in jobs:
                 job.get_job_state()
         out = [str(job.job_id) for job in jobs if job.job_state not in (*_over(), _state("terminated"))]
@@ -260,7 +243,7 @@ def _inherit(found: Mapping[str, Any], name: str, root: Path, also: Sequence[str
             told = True
         time.sleep(wait)
         wait = min(LONGEST_WAIT, 1.5 * wait)
-    with _quiet():
+    with library.quiet():
         _fetch(submission)
         for task in submission.belonging_tasks:  # apart: files are moved, and a promised one may link to one of these
             task.backward_files = list(also)
@@ -295,7 +278,7 @@ def _follow(submission: Any, limit: int) -> str:
         submission.submission_to_json()
     changed, before = time.monotonic(), ""
     while True:
-        with _quiet():
+        with library.quiet():
             submission.update_submission_state()
             # with retry_count 0 this only marks jobs that ended badly; nothing is submitted again
             for job in submission.belonging_jobs:
@@ -382,25 +365,3 @@ def _clean(submission: Any, work_base: Path) -> None:
     for name in names:
         with contextlib.suppress(OSError):
             (work_base / name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _same_random() -> Iterator[None]:
-    """Undo what dpdispatcher does to the global random generator."""
-    state = random.getstate()
-    try:
-        yield
-    finally:
-        random.setstate(state)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Send what dpdispatcher prints to the debug log."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            yield
-    finally:
-        if printed.getvalue():
-            log.debug("dpdispatcher: %s", printed.getvalue())
