@@ -122,18 +122,24 @@ def _plain(value: Any) -> Any:
 def claim(left: Estate, wanted: Batch, site: Site, record: Record) -> None:
     """Enter the tasks that DP-GEN finished, and whose outputs verify, into the ledger of a stage.
 
-    From then on the stage is ours, and what DP-GEN left elsewhere is not looked at again.
+    Those that cannot be used are entered with inputs that nothing has: they are stale, their outputs are removed and
+    they run from the start. Those that were interrupted are not entered, and go on from what is there. From then on the
+    stage is ours, and what DP-GEN left elsewhere is not looked at again.
     """
     ledger = Ledger.open(wanted.folder)
     kept = 0
     for task in wanted.tasks:
         folder = wanted.folder / task.name
+        if task.name in ledger.entries:
+            continue
+        if _other_settings(left.stage, folder):
+            log.warning("%s %s of DP-GEN ran under other settings than param.json has now", wanted.what, folder)
+            ledger.ran({task.name: (finished.DPGEN, 0, 0.0)}, ledger.attempt, {})
+            continue
         ended = left.all_ended or task.name in left.ended
-        if task.name in ledger.entries or not (ended or _complete(left.stage, folder)):
+        if not (ended or _complete(left.stage, folder)):
             continue
         verdict = wanted.verify(task, 0)
-        if _other_settings(left.stage, folder):
-            verdict = Failure("it ran under other settings than param.json has now", Retry.LATER)
         if not isinstance(verdict, Failure):
             _enter(ledger, task, wanted, site, {"seconds": 0.0, **verdict, "made_by": finished.DPGEN})
             kept += 1
@@ -141,7 +147,7 @@ def claim(left: Estate, wanted: Batch, site: Site, record: Record) -> None:
             log.warning("%s %s of DP-GEN is not used: %s", wanted.what, folder, verdict.cause)
             if verdict.retry is Retry.NEVER and left.stage != "train":
                 _enter(ledger, task, wanted, site, verdict)
-            else:  # with inputs of its own it is stale: its outputs are removed and it runs again
+            else:
                 ledger.ran({task.name: (finished.DPGEN, 0, 0.0)}, ledger.attempt, {})
     log.info("%d of %d %s(s) were finished by DP-GEN", kept, len(wanted.tasks), wanted.what)
     record.settle()
