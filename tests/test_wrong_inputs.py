@@ -338,7 +338,7 @@ CASES = {
     ),
     "unknown key of ours": (_set(["_activelearn"], {"sead": 1}), "_activelearn.sead", "'seed'"),
     "unknown key": (_set(["fp_task_maks"], 3), "fp_task_maks", "'fp_task_max'"),
-    "DP-GEN key we lack": (_set(["gromacs_settings"], {"a": 1}), "gromacs_settings", "does not support it yet"),
+    "DP-GEN key we lack": (_set(["gromacs_settings"], {"a": 1}), "gromacs_settings", "does not run"),
     "DP-GEN job key we lack": (_set([*JOB, "lambdas"], [1.0]), "model_devi_jobs[0].lambdas", None),
     "wrong type": (_set(["fp_task_max"], "many"), "fp_task_max", "many"),
     "list instead of number in a job": (_set([*JOB, "nsteps"], [5, 6]), "model_devi_jobs[0].nsteps", "integer"),

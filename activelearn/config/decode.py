@@ -121,12 +121,10 @@ def _known(key: str, models: list[type[BaseModel]]) -> bool:
 
 
 def _unknown(file: str, key: str, value: Any, models: list[type[BaseModel]]) -> Problem | None:
-    if key in dpgen.LATER:
+    if key in dpgen.OTHER_ENGINES:
         if not value:
             return None  # it asks for nothing: nothing is missing
-        return Problem(
-            file, key, "DP-GEN knows this key, activelearn does not support it yet (with these engines)", "remove it"
-        )
+        return Problem(file, key, "belongs to an engine of DP-GEN that activelearn does not run", "remove it")
     known = sorted(set().union(*(keys(model) for model in models)))
     return Problem(
         file, key, "unknown key", suggest(key, known) or "remove it, or start its name with _ to keep it as a comment"
@@ -144,10 +142,12 @@ def _explained(error: ValidationError, model: type[BaseModel], file: str) -> lis
             problem = Problem(file, path, "is required but missing")
         elif kind == "extra_forbidden":
             key = str(item["loc"][-1])
-            if key in dpgen.JOB_LATER:
+            if key in dpgen.JOB_OTHER_ENGINES:
                 if not value:
                     continue
-                problem = Problem(file, path, "DP-GEN knows this key, activelearn does not support it yet", "remove it")
+                problem = Problem(
+                    file, path, "belongs to an engine of DP-GEN that activelearn does not run", "remove it"
+                )
             else:
                 problem = Problem(file, path, "unknown key", suggest(key, known))
         else:

@@ -1,8 +1,8 @@
-"""DP-GEN's vocabulary: which of its keys wait for support here."""
+"""DP-GEN's vocabulary: keys and engines that are known and not run here."""
 
 from __future__ import annotations
 
-LATER = frozenset(
+OTHER_ENGINES = frozenset(
     [
         "fp_raw_data",
         "low_level",
@@ -24,16 +24,16 @@ LATER = frozenset(
         "vsc",
     ]
 )
-"""Top-level keys of param.json that DP-GEN reads and we do not (or not with the chosen engines)."""
+"""Top-level keys of param.json of engines we do not run."""
 
-JOB_LATER = frozenset(
+JOB_OTHER_ENGINES = frozenset(
     [
         "restart_from_iter",
         "lambdas",
         "times",
     ]
 )
-"""Keys of one exploration job that DP-GEN reads and we do not."""
+"""Keys of one exploration job of engines we do not run."""
 
 SECTION_LATER = frozenset({"source_list"})
 """Keys of a section of machine.json that DP-GEN reads and we do not."""
